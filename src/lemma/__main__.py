@@ -1,0 +1,5 @@
+"""``python -m lemma`` is ``lemma``."""
+
+from lemma.cli import main
+
+main()

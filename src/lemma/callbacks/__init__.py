@@ -1,0 +1,17 @@
+"""Side outputs only: removing a callback never changes a loss or a metric."""
+
+from lemma.callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoint
+from lemma.callbacks.export import AdapterExport
+from lemma.callbacks.monitor import TrainingMonitor
+from lemma.callbacks.records import EvaluationFiles, SampleTable
+from lemma.callbacks.run_files import RunFiles
+
+__all__ = [
+    "AdapterExport",
+    "AtomicCheckpointIO",
+    "EvaluationFiles",
+    "LastCheckpoint",
+    "RunFiles",
+    "SampleTable",
+    "TrainingMonitor",
+]

@@ -1,0 +1,94 @@
+"""Checkpoint files: when the last one is saved; written whole or not at all; read without running code."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+from lemma.files import write_atomic
+from lemma.types import InputError
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes aside, fsyncs and renames; loads with ``weights_only=True`` whatever the caller asks for."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Save a checkpoint.
+
+        Raises:
+            InputError: If it cannot be written, a full disk for one; earlier checkpoints are intact.
+        """
+        write_atomic(Path(path), lambda stream: torch.save(checkpoint, stream))
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Callable | None = None, weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Load a checkpoint of tensors and primitives.
+
+        Raises:
+            InputError: If the file is missing, cut off, or holds anything else.
+        """
+        try:
+            return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        except FileNotFoundError as error:
+            raise InputError(f"ckpt_path: {path} does not exist.") from error
+        except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError, … on a damaged file
+            raise InputError(f"ckpt_path: {path} cannot be read as a checkpoint: {error}") from error
+
+
+class LastCheckpoint(Callback):
+    """Keeps ``<run>/checkpoints/last.ckpt``: every so many optimiser steps, at SIGTERM, and when training ends.
+
+    Lightning 2.6 looks at SIGTERM only between epochs on one process, and broadcasts inside the signal handler on
+    several; here the handler sets a flag, and the ranks agree on it after each micro-batch.
+
+    Args:
+        every_n_steps: Optimiser steps between two saves.
+    """
+
+    def __init__(self, every_n_steps: int = 200) -> None:
+        if every_n_steps < 1:
+            raise InputError(f"last_checkpoint.every_n_steps: expected at least 1, but got {every_n_steps}.")
+        self.every_n_steps = every_n_steps
+        self._terminated = False
+        self._saved_step = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over SIGTERM from Lightning, whose own handler is restored by its teardown."""
+        self._terminated = False
+        self._saved_step = trainer.global_step
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+
+    def _on_sigterm(self, signum: int, frame: Any) -> None:
+        self._terminated = True
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save at the interval; after SIGTERM on any rank, save and end the process with status 143."""
+        terminated = trainer.strategy.reduce(torch.tensor(float(self._terminated), device=pl_module.device), reduce_op="sum")
+        if terminated > 0:
+            self._save(trainer)
+            rank_zero_info(f"SIGTERM: saved {self._path(trainer)}; go on with --ckpt_path.")
+            raise SystemExit(128 + signal.SIGTERM)
+        if trainer.global_step - self._saved_step >= self.every_n_steps:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the end of the run."""
+        self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        if trainer.fast_dev_run:
+            return
+        trainer.save_checkpoint(self._path(trainer))
+        self._saved_step = trainer.global_step
+
+    @staticmethod
+    def _path(trainer: Trainer) -> Path:
+        return Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"

@@ -1,0 +1,45 @@
+"""Logs how training goes: gradient norm, tokens per second, share of padding."""
+
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.optim import Optimizer
+
+from lemma.encoding import Batch
+
+
+class TrainingMonitor(Callback):
+    """Logs ``train/grad_norm`` (before clipping), ``train/tokens_per_second`` and ``train/padding`` every logged step.
+
+    Tokens are real ones, prompts included, of all ranks if they keep step; time is that of training steps alone.
+    """
+
+    def __init__(self) -> None:
+        self._tokens = self._positions = 0
+        self._seconds = 0.0
+        self._start = 0.0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Log the norm of the whole gradient."""
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        pl_module.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Count, and log at the trainer's interval."""
+        self._seconds += time.perf_counter() - self._start
+        self._tokens += batch.num_tokens
+        self._positions += batch.num_positions
+        if trainer.fit_loop._should_accumulate() or trainer.global_step % trainer.log_every_n_steps:
+            return
+        rate = self._tokens * trainer.world_size / self._seconds
+        pl_module.log("train/tokens_per_second", rate, prog_bar=True, rank_zero_only=True)
+        pl_module.log("train/padding", 1 - self._tokens / self._positions, rank_zero_only=True)
+        self._tokens, self._positions, self._seconds = 0, 0, 0.0

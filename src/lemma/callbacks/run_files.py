@@ -1,0 +1,95 @@
+"""Writes down what a run is: its config, versions, git commit and data hashes; shows them in TensorBoard."""
+
+import importlib.metadata
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from lemma.callbacks.records import evaluation_folder
+from lemma.files import keep_previous, write_json, write_text
+from lemma.types import InputError
+
+_PACKAGES = ("lemma", "torch", "lightning", "transformers", "peft", "datasets", "torchmetrics", "math-verify")
+
+
+class RunFiles(SaveConfigCallback):
+    """Writes ``config.yaml`` and ``run.json`` when a verb starts; logs config and hyper-parameters to TensorBoard.
+
+    An earlier file of the same name is moved aside. A new fit into a folder that holds another run's checkpoints is
+    refused.
+    """
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse to mix two runs, then write the files on rank 0.
+
+        Raises:
+            InputError: If the run directory holds checkpoints and this fit does not resume from one.
+        """
+        if trainer.fast_dev_run:
+            return
+        root = Path(trainer.default_root_dir)
+        resuming = bool(self.config.get("ckpt_path"))
+        if stage == "fit" and not resuming and any((root / "checkpoints").glob("*.ckpt")):
+            raise InputError(
+                f"trainer.default_root_dir: {root} holds the checkpoints of another run. Resume it with --ckpt_path "
+                f"{root / 'checkpoints' / 'last.ckpt'}, or choose another folder."
+            )
+        trainer.strategy.barrier("run directory checked")
+        if trainer.is_global_zero:
+            self._write(trainer, root if stage == "fit" else evaluation_folder(trainer))
+
+    def _write(self, trainer: pl.Trainer, folder: Path) -> None:
+        config = self.parser.dump(self.config, skip_none=False)
+        for name in ("config.yaml", "run.json"):
+            keep_previous(folder / name)
+        write_text(folder / "config.yaml", config)
+        write_json(folder / "run.json", {**run_facts(), "data": trainer.datamodule.data_hashes})
+        if isinstance(trainer.logger, TensorBoardLogger):
+            trainer.logger.experiment.add_text("config", f"```yaml\n{config}\n```", trainer.global_step)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log hyper-parameters beside the final figures."""
+        if trainer.fast_dev_run or not isinstance(trainer.logger, TensorBoardLogger):
+            return
+        names = ("model", "data", "trainer", "seed_everything")
+        flat = _flatten({name: self.config.get(name) for name in names})
+        figures = {f"final/{name}": float(value) for name, value in trainer.callback_metrics.items()
+                   if "level_" not in name}  # fmt: skip
+        trainer.logger.log_hyperparams(flat, figures)
+
+
+def run_facts() -> dict[str, Any]:
+    """Return versions, git commit, command line and platform."""
+    return {
+        "command": shlex.join(sys.argv),
+        "git": _git("rev-parse", "HEAD"),
+        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """Return a git command's output for the folder of this source, or None where there is no repository."""
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Return nested settings as ``a/b/c`` → primitive."""
+    if hasattr(value, "as_dict"):
+        value = value.as_dict()
+    if isinstance(value, dict):
+        return {name: leaf for key, inner in value.items() for name, leaf in _flatten(inner, f"{prefix}/{key}").items()}
+    return {prefix.strip("/"): value if isinstance(value, bool | int | float | str) else str(value)}

@@ -1,0 +1,19 @@
+"""What an adapter is: how one native format's rows become problems, and where the hub keeps that data set."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lemma.corpora.rows import Row
+from lemma.types import Problem
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One native format. To add one, write a file like ``gsm8k.py`` and give it a line in ``registry.ADAPTERS``."""
+
+    to_problem: Callable[[Row, str], Problem]
+    """Function of (row, source) → problem; raises ``InputError`` naming key and value, the loader adds the place."""
+    hub: str | None = None
+    """Hub name that is read where no path is given, or None if a path must be."""
+    subsets: tuple[str | None, ...] = (None,)
+    """Configurations of ``hub``, read one after the other where no subset is given."""

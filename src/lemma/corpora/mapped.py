@@ -1,0 +1,56 @@
+r"""Any format whose columns the user names: ``columns: {problem: question, answer: gold, level: difficulty}``.
+
+The answer column may be bare, or hold a marker (``#### 42``, ``\boxed{42}``). Without an answer column, the answer is
+taken from the solution by the same markers; with neither column, the problems have no answer.
+"""
+
+from lemma.answers import last_boxed
+from lemma.corpora.gsm8k import split_marked
+from lemma.corpora.rows import Row, level, shown, subject, text
+from lemma.types import InputError, Problem
+
+KEYS = ("problem", "answer", "solution", "level", "subject", "id")
+
+
+def to_problem(row: Row, source: str, *, columns: dict[str, str]) -> Problem:
+    """Return a row as a problem.
+
+    Args:
+        row: A row of any columns.
+        source: Label of the corpus.
+        columns: Key among ``KEYS`` → column; ``problem`` is there. Without ``id`` the id is the row's key.
+
+    Raises:
+        InputError: If a mapped column is missing, or one with text is empty.
+    """
+    solution = answer = None
+    if "solution" in columns:
+        worked = text(row, columns["solution"])
+        solution, answer = _split(worked)
+        if "answer" not in columns:
+            _check_answer(answer, worked, columns["solution"])
+    if "answer" in columns:
+        given = text(row, columns["answer"])
+        answer = _split(given)[1]
+        answer = given if answer is None else answer
+        _check_answer(answer, given, columns["answer"])
+    return Problem(
+        id=text(row, columns["id"]) if "id" in columns else row.key,
+        source=source,
+        problem=text(row, columns["problem"]),
+        solution=solution or None,
+        answer=answer,
+        level=level(row, columns["level"]) if "level" in columns else None,
+        subject=subject(text(row, columns["subject"])) if "subject" in columns else None,
+    )
+
+
+def _split(worked: str) -> tuple[str, str | None]:
+    """Return (solution, answer or None) by ``####`` at the end, else by the last box, which stays in the solution."""
+    solution, answer = split_marked(worked)
+    return solution, last_boxed(worked) if answer is None else answer
+
+
+def _check_answer(answer: str | None, given: str, column: str) -> None:
+    if not answer:
+        raise InputError(rf"`{column}`: expected an answer after #### or in \boxed{{}}, but got {shown(given)}.")

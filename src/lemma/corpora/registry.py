@@ -1,0 +1,108 @@
+"""Decides which corpora there are and how a configuration asks for one.
+
+To add a format: one file like ``gsm8k.py`` with an ``ADAPTER``, and one line in ``ADAPTERS``.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+
+from lemma.corpora import gsm8k, mapped, math500
+from lemma.corpora import math as hendrycks_math
+from lemma.corpora.adapter import Adapter
+from lemma.types import InputError
+
+ADAPTERS: dict[str, Adapter] = {
+    "gsm8k": gsm8k.ADAPTER,
+    "math": hendrycks_math.ADAPTER,
+    "math500": math500.ADAPTER,
+}
+"""Name → adapter of a native format."""
+
+ARITHMETIC, MAPPED = "arithmetic", "mapped"
+NAMES = tuple(sorted((*ADAPTERS, ARITHMETIC, MAPPED)))
+"""Every name that ``CorpusArgs`` takes: the adapters, the generated corpus, and columns that the user names."""
+
+FILTERS: dict[str, tuple[type, ...]] = {"level": (int, type(None)), "subject": (str, type(None))}
+"""Key of ``CorpusArgs.where`` → types of the values to keep; null keeps the problems without one."""
+
+
+@dataclass
+class CorpusArgs:
+    """One corpus of a mixture, or one benchmark."""
+
+    name: str
+    """Format: arithmetic, gsm8k, mapped, math or math500."""
+    path: str | None = None
+    """File (.jsonl, .json, .csv, .parquet), folder, .tar.gz or hub name; null is the format's own hub name."""
+    split: str = "train"
+    """Split of the hub data set, the folder, the archive or the generated corpus; a file is read whole."""
+    source: str | None = None
+    """Label in metrics and logs; null is the name."""
+    weight: float | None = None
+    """Share of the sampled mixture, above 0 and in any unit; null in every corpus takes each row once an epoch."""
+    max_rows: int | None = None
+    """Number of problems kept, drawn by seed after `where`; for arithmetic the number generated, 2000 by default."""
+    where: dict[str, list] | None = None
+    """Problems to keep: {level: [1, 2], subject: [algebra]}; null in a list keeps the problems without one."""
+    columns: dict[str, str] | None = None
+    """For mapped: {problem: question, answer: gold, solution: cot, level: difficulty, subject: topic, id: uid}."""
+    subset: str | None = None
+    """Name of the hub data set's configuration, e.g. main."""
+    revision: str | None = None
+    """Branch, tag or commit of the hub data set; null is the newest."""
+    loss_weight: float = 1.0
+    """Weight of each of the corpus's tokens in the SFT loss, above 0."""
+    on_bad_row: str = "error"
+    """What a row that cannot be read does: error, or skip (such rows are counted and reported)."""
+
+    def __post_init__(self) -> None:
+        """Refuse what can be known to be wrong before anything is read.
+
+        Raises:
+            InputError: If a value is out of range, a name is unknown, or two keys do not go together.
+        """
+        _expect(self.name in NAMES, "name", f"one of {', '.join(NAMES)}", self.name)
+        _expect(self.path != "", "path", "a path, a hub name or null", self.path)
+        _expect(bool(self.split), "split", "the name of a split", self.split)
+        _expect(_is_label(self.source), "source", "a label without blanks and slashes", self.source)
+        _expect(self.weight is None or 0 < self.weight < math.inf, "weight", "a number above 0", self.weight)
+        _expect(self.max_rows is None or self.max_rows >= 1, "max_rows", "at least 1", self.max_rows)
+        _expect(0 < self.loss_weight < math.inf, "loss_weight", "a number above 0", self.loss_weight)
+        _expect(self.on_bad_row in ("error", "skip"), "on_bad_row", "error or skip", self.on_bad_row)
+        if self.name == ARITHMETIC:
+            for key in ("path", "subset", "revision"):
+                value = getattr(self, key)
+                _expect(value is None, key, "null for the generated corpus arithmetic", value)
+        _check_columns(self.name, self.path, self.columns)
+        _check_where(self.where)
+
+
+def _expect(holds: bool, key: str, rule: str, value: object) -> None:
+    if not holds:
+        raise InputError(f"data.corpora: expected `{key}` to be {rule}, but got {value!r}.")
+
+
+def _is_label(source: str | None) -> bool:
+    return source is None or re.fullmatch(r"[^\s/]+", source) is not None
+
+
+def _check_columns(name: str, path: str | None, columns: dict[str, str] | None) -> None:
+    if name != MAPPED:
+        _expect(columns is None, "columns", f"null for {name} (only {MAPPED} takes columns)", columns)
+        return
+    _expect(path is not None, "path", f"a file, folder or hub name for {MAPPED}", path)
+    _expect(bool(columns) and "problem" in columns, "columns", "a mapping with the key problem", columns)
+    for key, column in columns.items():
+        _expect(key in mapped.KEYS, "columns", f"a mapping with keys among {', '.join(mapped.KEYS)}", {key: column})
+        _expect(isinstance(column, str) and bool(column), f"columns.{key}", "the name of a column", column)
+
+
+def _check_where(where: dict[str, list] | None) -> None:
+    for key, values in (where or {}).items():
+        _expect(key in FILTERS, "where", f"a mapping with keys among {', '.join(FILTERS)}", {key: values})
+        kind = "whole numbers" if key == "level" else "texts"
+        right = isinstance(values, list) and all(
+            isinstance(value, FILTERS[key]) and not isinstance(value, bool) for value in values
+        )
+        _expect(right and len(values) > 0, f"where.{key}", f"a list of {kind}", values)

@@ -1,0 +1,295 @@
+"""The one DataModule that all objectives share: corpora in, planned micro-batches and benchmark problems out.
+
+1. Corpora and benchmarks are read; every row that is skipped, filtered or capped is counted and reported.
+2. A benchmark problem that is also in training is refused, or dropped from training when asked.
+3. Problems whose hash falls into ``held_out_share`` are kept from training for the held-out loss.
+4. Problems become token ids; what is too long goes by ``truncation``; the census is printed, and one example decoded.
+5. The mixture orders each epoch; windows are planned over that order (``encoding.windows``).
+"""
+
+import functools
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
+from tabulate import tabulate
+from torch.utils.data import DataLoader
+
+from lemma.corpora import Corpus, CorpusArgs, Mixture, exact_overlaps, held_out, load_corpus, problem_key
+from lemma.encoding import (
+    Batch,
+    ChatEncoder,
+    Example,
+    Geometry,
+    Limits,
+    PlannedExamples,
+    PlannedLoader,
+    PlannedSampler,
+    SourceCensus,
+    TokenizerArgs,
+    load_tokenizer,
+    padded,
+    truncate_all,
+)
+from lemma.evaluation import BenchmarkItem
+from lemma.prompts import PromptArgs
+from lemma.types import InputError, Problem
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Encoded training data.
+
+    Attributes:
+        examples: All training examples, corpus after corpus.
+        mixture: Orders them in each epoch.
+        held_out: Examples of the same corpora that are never trained on.
+    """
+
+    examples: list[Example]
+    mixture: Mixture
+    held_out: list[Example]
+
+
+class MathDataModule(LightningDataModule):
+    """Mixes math corpora for training and serves benchmarks for validation.
+
+    Args:
+        tokenizer: Linked from the policy on the command line.
+        corpora: Training corpora; a config file appends with ``corpora+:``.
+        benchmarks: Evaluation corpora; a config file appends with ``benchmarks+:``.
+        prompt: Template, system prompt and answer format.
+        root: Folder under which relative corpus paths are looked for, too.
+        batch_size: Completions per device and micro-step.
+        max_prompt_length: Tokens of the longest prompt.
+        max_completion_length: Tokens of the longest completion, the stop token included.
+        truncation: What happens beyond: error, drop or keep_start.
+        held_out_share: Share of the training problems, by hash, kept for the held-out loss; in [0, 1).
+        max_held_out: Most examples used for the held-out loss.
+        fit_problems: Problems per benchmark during fit (validate takes all); null takes all in fit too.
+        benchmark_batch_size: Problems per validation step; the engine cuts them by its token budget.
+        on_overlap: A benchmark problem that is also in training: error, or drop (from training, reported).
+        seed: Of mixture and caps; linked from ``seed_everything``.
+        num_workers: Loader processes for training batches.
+    """
+
+    def __init__(
+        self,
+        tokenizer: TokenizerArgs,
+        corpora: list[CorpusArgs] | None = None,
+        benchmarks: list[CorpusArgs] | None = None,
+        prompt: PromptArgs = PromptArgs(),  # noqa: B008 (frozen)
+        root: str | None = None,
+        batch_size: int = 8,
+        max_prompt_length: int = 512,
+        max_completion_length: int = 512,
+        truncation: str = "error",
+        held_out_share: float = 0.05,
+        max_held_out: int = 256,
+        fit_problems: int | None = 64,
+        benchmark_batch_size: int = 32,
+        on_overlap: str = "error",
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        _check(batch_size >= 1, "batch_size", "at least 1", batch_size)
+        _check(0 <= held_out_share < 1, "held_out_share", "a value in [0, 1)", held_out_share)
+        _check(benchmark_batch_size >= 1, "benchmark_batch_size", "at least 1", benchmark_batch_size)
+        _check(fit_problems is None or fit_problems >= 1, "fit_problems", "null or at least 1", fit_problems)
+        _check(on_overlap in ("error", "drop"), "on_overlap", "error or drop", on_overlap)
+        self.tokenizer_args = tokenizer
+        self.corpora = corpora or []
+        self.benchmark_args = benchmarks or []
+        self.prompt = prompt
+        self.root = root
+        self.batch_size = batch_size
+        self.limits = Limits(max_prompt_length, max_completion_length, truncation)
+        self.held_out_share = held_out_share
+        self.max_held_out = max_held_out
+        self.fit_problems = fit_problems
+        self.benchmark_batch_size = benchmark_batch_size
+        self.on_overlap = on_overlap
+        self.seed = seed
+        self.num_workers = num_workers
+        self.training: TrainingSet | None = None
+        self.benchmarks: dict[str, list[Problem]] = {}
+        self.data_hashes: dict[str, str] = {}
+        self._prepared = False
+
+    @functools.cached_property
+    def encoder(self) -> ChatEncoder:
+        """Return the one encoder of this run."""
+        return ChatEncoder(load_tokenizer(self.tokenizer_args), self.prompt)
+
+    def setup(self, stage: str) -> None:
+        """Read, check and encode everything, once.
+
+        Raises:
+            InputError: On bad rows, unknown names, overlaps and empty data; see the class.
+        """
+        if self._prepared:
+            return
+        loaded = [load_corpus(args, root=self.root, seed=self.seed) for args in self.benchmark_args]
+        for corpus in loaded:
+            _add_benchmark(self.benchmarks, corpus)
+        training = [load_corpus(args, root=self.root, seed=self.seed) for args in self.corpora]
+        for kind, corpora in (("train", training), ("benchmark", loaded)):
+            self.data_hashes |= {f"{kind}/{corpus.source}": corpus.sha256 for corpus in corpora}
+        _report_reading(training + loaded)
+        if training:
+            self.training = self._encode(training)
+        self._prepared = True
+
+    def _encode(self, corpora: list[Corpus]) -> TrainingSet:
+        """Split, encode, truncate and report the training corpora."""
+        overlapping = self._overlapping(corpora)
+        kept, kept_out, sizes, census = [], [], [], {}
+        for corpus in corpora:
+            problems = [p for p in corpus.problems if problem_key(p.problem) not in overlapping]
+            weight = corpus.args.loss_weight
+            train, counts = truncate_all(
+                (self.encoder.encode(p, weight=weight) for p in problems if not self._is_held_out(p)), self.limits
+            )
+            out, _ = truncate_all(
+                (self.encoder.encode(p, weight=weight) for p in problems if self._is_held_out(p)), self.limits
+            )
+            if not train:
+                raise InputError(f"data.corpora: nothing is left to train on in {corpus.source!r}; see the counts above.")
+            kept += train
+            kept_out += out
+            sizes.append(len(train))
+            census |= counts
+        mixture = Mixture(sizes, [corpus.args.weight for corpus in corpora], self.seed)
+        picked = np.random.default_rng(self.seed).permutation(len(kept_out))[: self.max_held_out]
+        self._report_census(census, len(picked), kept[0])
+        return TrainingSet(kept, mixture, [kept_out[i] for i in picked])
+
+    def _is_held_out(self, problem: Problem) -> bool:
+        return held_out(problem.problem, self.held_out_share)
+
+    def _overlapping(self, corpora: list[Corpus]) -> set[str]:
+        """Return the keys of training problems that are also in a benchmark, or refuse them."""
+        train = (problem for corpus in corpora for problem in corpus.problems)
+        tested = [problem for problems in self.benchmarks.values() for problem in problems]
+        overlaps = exact_overlaps(train, tested)
+        if overlaps and self.on_overlap == "error":
+            mine, theirs = overlaps[0]
+            raise InputError(
+                f"{len(overlaps)} training problems are also benchmark problems, first {mine.source} {mine.id} = "
+                f"{theirs.source} {theirs.id}: {mine.problem[:80]!r}. Remove them, or set --data.on_overlap drop."
+            )
+        for mine, theirs in overlaps:
+            rank_zero_info(f"dropped from training: {mine.source} {mine.id} is in benchmark {theirs.source} ({theirs.id})")
+        return {problem_key(mine.problem) for mine, _ in overlaps}
+
+    def _report_census(self, census: dict[str, SourceCensus], num_held_out: int, example: Example) -> None:
+        rows = []
+        for source, c in census.items():
+            total = c.rows + c.dropped
+            rows.append([source, c.rows, c.prompt_tokens, c.completion_tokens, c.longest,
+                         f"{(c.dropped + c.answer_cut) / total:.1%}", c.dropped, f"{c.answer_cut / total:.1%}"])  # fmt: skip
+        headers = ["corpus", "rows", "prompt tokens", "completion tokens", "longest", "too long", "dropped", "answer cut"]
+        rank_zero_info(f"Training data ({num_held_out} held-out examples beside it)\n{tabulate(rows, headers)}")
+        rank_zero_info(f"One example, the tokens that count between « and »:\n{self.encoder.describe(example)}\n")
+
+    def geometry(self) -> Geometry:
+        """Return how windows are cut under the trainer's accumulation and ranks."""
+        trainer = self.trainer
+        return Geometry(self.batch_size, trainer.accumulate_grad_batches, trainer.world_size, trainer.global_rank)
+
+    def train_dataloader(self) -> PlannedLoader:
+        """Return the planned training batches of this rank.
+
+        Raises:
+            InputError: If there is no training corpus, or Lightning is to put a sampler of its own in place.
+        """
+        if self.training is None:
+            raise InputError("data.corpora: nothing to train on; add a corpus, e.g. --config configs/corpora/arithmetic.yaml.")
+        if self.trainer.world_size > 1 and self.trainer._accelerator_connector.use_distributed_sampler:
+            raise InputError("trainer.use_distributed_sampler: expected false; MathDataModule shards windows itself.")
+        sampler = PlannedSampler(self.training.mixture.epoch_order, self.geometry())
+        return self._loader(self.training.examples, sampler)
+
+    def val_dataloader(self) -> list[DataLoader]:
+        """Return the held-out batches (if any) and the benchmark problems of this rank (if any)."""
+        loaders: list[DataLoader] = []
+        if self.training is not None and self.training.held_out:
+            geometry = Geometry(self.batch_size, 1, self.trainer.world_size, self.trainer.global_rank)
+            order = np.arange(len(self.training.held_out))
+            loaders.append(self._loader(self.training.held_out, PlannedSampler(lambda _: order, geometry)))
+        if self.benchmarks:
+            fetch = functools.partial(DataLoader, batch_size=None, generator=torch.Generator())
+            loaders.append(fetch(self._benchmark_batches()))
+        return loaders
+
+    def _loader(self, examples: list[Example], sampler: PlannedSampler) -> PlannedLoader:
+        dataset = PlannedExamples(examples, functools.partial(_layout, pad_id=self.encoder.pad_id))
+        return PlannedLoader(dataset, sampler, num_workers=self.num_workers)
+
+    def _benchmark_batches(self) -> list[list[BenchmarkItem]]:
+        """Return this rank's benchmark problems in batches, as many batches on every rank, empty ones if need be."""
+        limit = self.fit_problems if self.trainer.state.fn == "fit" else None
+        items = [item for problems in self.benchmarks.values() for item in _subset(problems, limit)]
+        items.sort(key=lambda item: len(item.problem.problem))
+        size, ranks = self.benchmark_batch_size, self.trainer.world_size
+        mine = items[self.trainer.global_rank :: ranks]
+        num_batches = -(-len(items[::ranks]) // size)  # rank 0 has the most
+        return [mine[i * size : (i + 1) * size] for i in range(num_batches)]
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move training batches; benchmark problems hold no tensors."""
+        return batch.to(device) if isinstance(batch, Batch) else batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint must agree with: the template's hash and the data's."""
+        return {"template_hash": self.encoder.template_hash, "prompt": asdict(self.prompt), "data": self.data_hashes}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse to go on with another template than the checkpoint's.
+
+        Raises:
+            InputError: If the template, system prompt, answer format or chat template differ.
+        """
+        if state_dict["template_hash"] != self.encoder.template_hash:
+            raise InputError(
+                f"ckpt_path: the checkpoint was trained with the prompt {state_dict['prompt']} (template hash "
+                f"{state_dict['template_hash']}), this run has {asdict(self.prompt)} ({self.encoder.template_hash})."
+            )
+
+
+def _check(holds: bool, name: str, rule: str, value: Any) -> None:
+    if not holds:
+        raise InputError(f"data.{name}: expected {rule}, but got {value!r}.")
+
+
+def _layout(examples: list[Example], window_weight: float, *, pad_id: int) -> Batch:
+    return padded(examples, pad_id=pad_id, window_weight=window_weight)
+
+
+def _add_benchmark(benchmarks: dict[str, list[Problem]], corpus: Corpus) -> None:
+    if corpus.source in benchmarks:
+        raise InputError(f"data.benchmarks: two are called {corpus.source!r}; give one another `source`.")
+    for problem in corpus.problems:
+        if problem.answer is None:
+            raise InputError(f"data.benchmarks: {corpus.source}, problem {problem.id}: no answer to grade against.")
+    benchmarks[corpus.source] = corpus.problems
+
+
+def _subset(problems: list[Problem], limit: int | None) -> Iterable[BenchmarkItem]:
+    """Return all problems with their indices, or the ``limit`` first by hash, the same ones every time."""
+    items = [BenchmarkItem(index, problem) for index, problem in enumerate(problems)]
+    return items if limit is None else sorted(items, key=lambda item: problem_key(item.problem.problem))[:limit]
+
+
+def _report_reading(corpora: list[Corpus]) -> None:
+    headers = ["corpus", "read", "bad rows", "filtered out", "over the cap"]
+    rows = [[c.source, len(c.problems), len(c.bad_rows), c.num_filtered, c.num_capped] for c in corpora]
+    rank_zero_info(tabulate(rows, headers))
+    for corpus in corpora:
+        for reason in corpus.bad_rows:
+            rank_zero_info(f"skipped {reason}")

@@ -1,0 +1,25 @@
+"""From problems to tensors: chat template, token ids, loss mask, truncation, layouts, optimiser windows."""
+
+from lemma.encoding.chat import ChatEncoder, Example
+from lemma.encoding.layouts import Batch, padded
+from lemma.encoding.tokenizer import CHAT_TEMPLATES, TokenizerArgs, load_tokenizer, stop_token_id
+from lemma.encoding.truncation import Limits, SourceCensus, truncate_all
+from lemma.encoding.windows import Geometry, PlannedExamples, PlannedLoader, PlannedSampler, plan
+
+__all__ = [
+    "CHAT_TEMPLATES",
+    "Batch",
+    "ChatEncoder",
+    "Example",
+    "Geometry",
+    "Limits",
+    "PlannedExamples",
+    "PlannedLoader",
+    "PlannedSampler",
+    "SourceCensus",
+    "TokenizerArgs",
+    "load_tokenizer",
+    "padded",
+    "plan",
+    "stop_token_id",
+]

@@ -1,0 +1,98 @@
+"""Turns problems into token ids: the prompt as the policy will see it, and the completion that it should give."""
+
+from dataclasses import dataclass, field
+
+from transformers import PreTrainedTokenizerBase
+
+from lemma.encoding.tokenizer import stop_token_id
+from lemma.prompts import PromptArgs, render_completion, render_messages, template_hash
+from lemma.types import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt and its completions, as token ids.
+
+    Attributes:
+        problem_id: The problem's ``id``.
+        source: The problem's ``source``.
+        prompt_ids: Ids of the rendered chat up to and including the generation prompt.
+        completions: 1..n completions; each ends with the stop token unless it was truncated.
+        weight: Weight of each completion token in the loss.
+        answer_cut: True if truncation removed the end of a completion, where the answer stands.
+    """
+
+    problem_id: str
+    source: str
+    prompt_ids: list[int]
+    completions: list[list[int]] = field(default_factory=list)
+    weight: float = 1.0
+    answer_cut: bool = False
+
+    @property
+    def completion_weight(self) -> float:
+        """Return weight x completion tokens: this example's part of a window's normaliser."""
+        return self.weight * sum(map(len, self.completions))
+
+
+class ChatEncoder:
+    """Encodes problems for one tokenizer and one prompt; the same object serves training and generation.
+
+    Training ids are ids(rendered generation prompt) + ids(completion) + stop token, tokenised apart, so that what the
+    policy is trained to continue is to the token what it will be given.
+
+    Args:
+        tokenizer: With a chat template and an eos token.
+        prompt: Names of template, system prompt and answer format.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt: PromptArgs) -> None:
+        self.tokenizer = tokenizer
+        self.prompt = prompt
+        self.stop_id = stop_token_id(tokenizer)
+        self.pad_id = tokenizer.pad_token_id
+        self.template_hash = template_hash(prompt, tokenizer.chat_template)
+        self._bos = tokenizer.bos_token_id if _adds_bos(tokenizer) else None
+
+    @property
+    def stop_ids(self) -> list[int]:
+        """Return the ids that end a generation: the turn's stop token and the tokenizer's eos."""
+        return sorted({self.stop_id, self.tokenizer.eos_token_id})
+
+    def encode_prompt(self, problem: str) -> list[int]:
+        """Return the ids of the chat that asks a problem, the generation prompt included, with exactly one BOS if any."""
+        text = self.tokenizer.apply_chat_template(
+            render_messages(problem, self.prompt), tokenize=False, add_generation_prompt=True
+        )
+        ids = self._ids(text)
+        return [self._bos, *ids] if self._bos is not None and ids[0] != self._bos else ids
+
+    def encode(self, problem: Problem, *, weight: float = 1.0) -> Example:
+        """Return the example of a problem and its worked solution.
+
+        Args:
+            problem: With an answer.
+            weight: Weight of each completion token in the loss.
+
+        Raises:
+            InputError: If the problem has no answer.
+        """
+        completion = [*self._ids(render_completion(problem, self.prompt)), self.stop_id]
+        return Example(problem.id, problem.source, self.encode_prompt(problem.problem), [completion], weight)
+
+    def decode(self, ids: list[int]) -> str:
+        """Return the text of generated ids without special tokens."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+    def describe(self, example: Example) -> str:
+        """Return an example decoded, with the tokens that count in the loss between « and »."""
+        prompt = self.tokenizer.decode(example.prompt_ids)
+        return prompt + "".join(f"«{self.tokenizer.decode(ids)}»" for ids in example.completions)
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    ids = tokenizer("0")["input_ids"]
+    return tokenizer.bos_token_id is not None and bool(ids) and ids[0] == tokenizer.bos_token_id

@@ -1,0 +1,98 @@
+"""Decides what happens to examples that are too long, and counts it."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from lemma.encoding.chat import Example
+from lemma.types import InputError
+
+POLICIES = ("error", "drop", "keep_start")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Longest prompt and completion, in tokens, and what to do beyond.
+
+    Attributes:
+        max_prompt_length: Tokens of the rendered chat, the generation prompt included.
+        max_completion_length: Tokens of a completion, the stop token included.
+        truncation: ``error`` refuses the data, ``drop`` leaves the example out, ``keep_start`` cuts the completion
+            (and then the example has no stop token and no answer); a prompt that is too long is dropped, for a problem
+            without its end is another problem.
+    """
+
+    max_prompt_length: int
+    max_completion_length: int
+    truncation: str
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work.
+
+        Raises:
+            InputError: If a length is below 1 or the policy is unknown.
+        """
+        for name in ("max_prompt_length", "max_completion_length"):
+            if (value := getattr(self, name)) < 1:
+                raise InputError(f"data.{name}: expected at least 1, but got {value}.")
+        if self.truncation not in POLICIES:
+            raise InputError(f"data.truncation: expected one of {', '.join(POLICIES)}, but got {self.truncation!r}.")
+
+
+def truncate(example: Example, limits: Limits) -> Example | None:
+    """Return the example within the limits, or None if it is to be dropped.
+
+    Raises:
+        InputError: If it is too long and the policy is ``error``; names the problem, the lengths and the flags.
+    """
+    prompt_length, longest = len(example.prompt_ids), max(map(len, example.completions))
+    if prompt_length <= limits.max_prompt_length and longest <= limits.max_completion_length:
+        return example
+    if limits.truncation == "error":
+        raise InputError(
+            f"{example.source}, problem {example.problem_id}: prompt of {prompt_length} and completion of {longest} "
+            f"tokens, but max_prompt_length is {limits.max_prompt_length} and max_completion_length is "
+            f"{limits.max_completion_length}. Raise them, or choose --data.truncation drop or keep_start."
+        )
+    if limits.truncation == "drop" or prompt_length > limits.max_prompt_length:
+        return None
+    cut = [ids[: limits.max_completion_length] for ids in example.completions]
+    return replace(example, completions=cut, answer_cut=True)
+
+
+@dataclass
+class SourceCensus:
+    """Counts of one source: rows, tokens, and what truncation did.
+
+    Attributes:
+        rows: Examples that remain.
+        prompt_tokens: Prompt tokens in them.
+        completion_tokens: Completion tokens in them, the ones that are trained on.
+        longest: Tokens of the longest example.
+        dropped: Examples left out because they were too long.
+        answer_cut: Examples whose completion lost its end.
+    """
+
+    rows: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    longest: int = 0
+    dropped: int = 0
+    answer_cut: int = 0
+
+
+def truncate_all(examples: Iterable[Example], limits: Limits) -> tuple[list[Example], dict[str, SourceCensus]]:
+    """Apply ``truncate`` to every example and count the outcome by source."""
+    kept, census = [], defaultdict(SourceCensus)
+    for example in examples:
+        counts, short = census[example.source], truncate(example, limits)
+        if short is None:
+            counts.dropped += 1
+            continue
+        kept.append(short)
+        counts.rows += 1
+        counts.prompt_tokens += len(short.prompt_ids)
+        counts.completion_tokens += sum(map(len, short.completions))
+        counts.longest = max(counts.longest, len(short.prompt_ids) + max(map(len, short.completions)))
+        counts.answer_cut += short.answer_cut
+    return kept, dict(census)

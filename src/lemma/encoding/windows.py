@@ -1,0 +1,174 @@
+"""Cuts an epoch into optimiser windows, and windows into the micro-batches of each rank.
+
+1. An epoch is an order of examples, the same on every rank (``corpora.mixture`` makes it from seed and epoch).
+2. A *window* is what one optimiser step sees: batch_size x accumulate x ranks consecutive examples; the last may be short.
+3. Its normaliser, the sum of weight x completion tokens, is known before the first micro-batch, because lengths are.
+4. Micro-batch m of rank r takes the examples [(m x ranks + r) x batch_size, + batch_size) of the window. In a short
+   window every rank still takes the same number of micro-batches; one that finds no example left repeats the window's
+   first with weight 0, so that collectives match and gradients do not change.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from lemma.encoding.chat import Example
+from lemma.encoding.layouts import Batch
+from lemma.types import InputError
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a window is cut.
+
+    Attributes:
+        batch_size: Completions a micro-batch and rank.
+        accumulate: Micro-batches a rank and optimiser step.
+        num_ranks: Processes that share the window.
+        rank: This process, from 0.
+    """
+
+    batch_size: int
+    accumulate: int = 1
+    num_ranks: int = 1
+    rank: int = 0
+
+    @property
+    def window_size(self) -> int:
+        """Return the examples of a full window."""
+        return self.batch_size * self.accumulate * self.num_ranks
+
+    def num_micro_batches(self, num_examples: int) -> int:
+        """Return the micro-batches that one rank sees in an epoch of ``num_examples``."""
+        full, rest = divmod(num_examples, self.window_size)
+        return full * self.accumulate + math.ceil(rest / (self.batch_size * self.num_ranks))
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Indices of a micro-batch's examples (empty: a turn without work), and its window's indices."""
+
+    indices: np.ndarray
+    window: np.ndarray
+
+
+def plan(order: np.ndarray, geometry: Geometry) -> Iterator[MicroBatch]:
+    """Yield one rank's micro-batches of an epoch, in order.
+
+    Args:
+        order: (num_examples,) indices of examples.
+        geometry: How windows are cut.
+    """
+    turn = geometry.batch_size * geometry.num_ranks
+    for start in range(0, len(order), geometry.window_size):
+        window = order[start : start + geometry.window_size]
+        for first in range(0, len(window), turn):
+            begin = first + geometry.rank * geometry.batch_size
+            yield MicroBatch(window[begin : begin + geometry.batch_size], window)
+
+
+class PlannedExamples(Dataset):
+    """Maps a planned micro-batch to its tensors.
+
+    Args:
+        examples: All examples of the run.
+        layout: Turns (examples, window_weight) into a batch.
+    """
+
+    def __init__(self, examples: list[Example], layout: Callable[[list[Example], float], Batch]) -> None:
+        self.examples = examples
+        self.layout = layout
+
+    def __getitem__(self, micro_batch: MicroBatch) -> Batch:
+        """Return the batch of a micro-batch, with its window's normaliser."""
+        window_weight = sum(self.examples[i].completion_weight for i in micro_batch.window)
+        if len(micro_batch.indices) == 0:
+            filler = replace(self.examples[micro_batch.window[0]], weight=0.0)
+            return self.layout([filler], window_weight)
+        return self.layout([self.examples[i] for i in micro_batch.indices], window_weight)
+
+
+class PlannedSampler(Sampler[MicroBatch]):
+    """Yields the micro-batches of one epoch from a position on.
+
+    Args:
+        epoch_order: Maps an epoch to its order of example indices; every epoch has the same length.
+        geometry: How windows are cut.
+    """
+
+    def __init__(self, epoch_order: Callable[[int], np.ndarray], geometry: Geometry) -> None:
+        self.epoch_order = epoch_order
+        self.geometry = geometry
+        self.epoch = 0
+        self.position = 0
+        self._length = geometry.num_micro_batches(len(epoch_order(0)))
+
+    def __len__(self) -> int:
+        """Return the micro-batches of a whole epoch, whatever the position."""
+        return self._length
+
+    def __iter__(self) -> Iterator[MicroBatch]:
+        """Yield the rest of the current epoch."""
+        for number, micro_batch in enumerate(plan(self.epoch_order(self.epoch), self.geometry)):
+            if number >= self.position:
+                yield micro_batch
+
+
+class PlannedLoader(DataLoader):
+    """A loader whose position is part of the checkpoint: the next batch after a resume is the next batch.
+
+    The position counts batches handed out, not batches fetched ahead by workers. The base class would draw its
+    workers' seed from the global generator, and thereby change dropout after a resume; this one brings its own.
+
+    Args:
+        dataset: Maps micro-batches to tensors.
+        sampler: Plans them.
+        **options: Passed on to ``DataLoader`` (``num_workers``, ``pin_memory``).
+    """
+
+    def __init__(self, dataset: PlannedExamples, sampler: PlannedSampler, **options) -> None:
+        super().__init__(dataset, sampler=sampler, batch_size=None, generator=torch.Generator(), **options)
+        self._started = False
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the rest of a resumed epoch, or the next epoch."""
+        if self._started:
+            self.sampler.epoch, self.sampler.position = self.sampler.epoch + 1, 0
+        self._started = True
+        for batch in super().__iter__():
+            self.sampler.position += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return epoch, position in micro-batches, and the geometry that gives the position its meaning."""
+        geometry = self.sampler.geometry
+        return {
+            "epoch": self.sampler.epoch,
+            "position": self.sampler.position,
+            "num_micro_batches": len(self.sampler),
+            "accumulate": geometry.accumulate,
+            "window_size": geometry.window_size,
+        }
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go to a saved position.
+
+        Raises:
+            InputError: If the data or the window differ from the checkpoint's, so that the position means nothing.
+        """
+        here = self.state_dict()
+        for key in ("num_micro_batches", "accumulate", "window_size"):
+            if state[key] != here[key]:
+                raise InputError(
+                    f"ckpt_path: the checkpoint was written with {key} = {state[key]}, this run has {here[key]}. A run "
+                    "resumes with the data, batch size, accumulation and devices it had; to go on from the adapter "
+                    "alone, use --model.policy.adapter."
+                )
+        finished = state["position"] >= len(self.sampler)
+        self.sampler.epoch = state["epoch"] + finished
+        self.sampler.position = 0 if finished else state["position"]
+        self._started = False

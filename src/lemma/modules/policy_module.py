@@ -1,0 +1,166 @@
+"""What every objective shares: the policy, its optimiser, adapter-only checkpoints, validation by generation."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torchmetrics import MeanMetric
+
+from lemma.encoding import Batch
+from lemma.evaluation import BenchmarkItem, Evaluation, EvaluationArgs, Evaluator
+from lemma.modules.optim import OptimizerArgs, build_optimizer
+from lemma.modules.resume import gather_objects, open_gradients, rng_state, set_open_gradients, set_rng_state
+from lemma.objectives import sft_loss
+from lemma.policy import Policy, PolicyArgs
+from lemma.types import InputError
+
+_STATE_KEY = "lemma"
+
+
+class PolicyModule(LightningModule):
+    """Base of the objectives; a subclass names its ``objective`` and implements ``training_step``.
+
+    Args:
+        policy: Base model and adapter.
+        optimizer: Optimiser and schedule.
+        evaluation: How benchmarks are measured in validation.
+    """
+
+    objective: str
+    strict_loading = False  # checkpoints hold trained weights only; on_load_checkpoint checks that none is missing
+
+    def __init__(
+        self,
+        policy: PolicyArgs = PolicyArgs(),  # noqa: B008 (frozen)
+        optimizer: OptimizerArgs = OptimizerArgs(),  # noqa: B008
+        evaluation: EvaluationArgs = EvaluationArgs(),  # noqa: B008
+    ) -> None:
+        super().__init__()
+        self.policy_args = policy
+        self.optimizer_args = optimizer
+        self.evaluation_args = evaluation
+        self.policy: Policy | None = None
+        self.evaluation: Evaluation | None = None
+        self.held_out_loss = MeanMetric()
+        self._evaluator: Evaluator | None = None
+        self._window_loss = 0.0
+        self._resume: dict[str, Any] | None = None
+
+    def configure_model(self) -> None:
+        """Load base and adapter; Lightning calls this once the strategy is set up, and again for each verb."""
+        if self.policy is None:
+            self.policy = Policy(self.policy_args)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return AdamW over the trainable parameters, with its schedule."""
+        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return build_optimizer(trainable, self.optimizer_args, num_steps=self.trainer.estimated_stepping_batches)
+
+    # Training
+
+    def scale_for_backward(self, loss: Tensor) -> Tensor:
+        """Return this micro-batch's share of the window's loss, times what Lightning and DDP divide by.
+
+        Lightning divides every micro-batch by ``accumulate_grad_batches`` (short windows too) and DDP averages over
+        ranks; the share is already normalised by the whole window.
+
+        Args:
+            loss: () share of the window's loss.
+        """
+        self._window_loss += loss.detach()
+        return loss * (self.trainer.accumulate_grad_batches * self.trainer.world_size)
+
+    def on_train_start(self) -> None:
+        """Put back random generators and the open window, after everything that could have drawn from them."""
+        if self._resume is None:
+            return
+        mine = self._resume["ranks"][self.global_rank]
+        set_rng_state(mine["rng"])
+        set_open_gradients(self, mine["gradients"])
+        self._window_loss = mine["window_loss"]
+        self._resume = None
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Log the window's loss when its last micro-batch is done."""
+        if self._window_is_open():
+            return
+        loss = self.trainer.strategy.reduce(torch.as_tensor(self._window_loss, device=self.device), reduce_op="sum")
+        self.log("train/loss", loss, prog_bar=True, rank_zero_only=True)
+        self._window_loss = 0.0
+
+    def _window_is_open(self) -> bool:
+        return self.trainer.fit_loop._should_accumulate()
+
+    # Validation
+
+    def on_validation_start(self) -> None:
+        """Make an evaluator for the benchmarks of this run."""
+        data = self.trainer.datamodule
+        self.held_out_loss.reset()
+        self._evaluator = Evaluator(self.evaluation_args, data.benchmarks, data.encoder, self.device)
+
+    def validation_step(self, batch: Batch | list[BenchmarkItem], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Add a held-out batch to the loss, or generate for and grade some benchmark problems."""
+        if not isinstance(batch, Batch):
+            self._evaluator.step(self.policy.model, batch)
+            return
+        logps, mask = self.policy.completion_logps(batch)
+        weight = (batch.weights * mask.sum(-1)).sum()  # (): weighted tokens of this batch
+        if weight > 0:
+            self.held_out_loss.update(sft_loss(logps, mask, batch.weights, window_weight=weight), weight)
+
+    def on_validation_epoch_end(self) -> None:
+        """Merge ranks, log every figure, keep the evaluation for callbacks that write it down."""
+        figures = {}
+        if self.trainer.datamodule.training is not None and self.trainer.datamodule.training.held_out:
+            figures["val/loss"] = float(self.held_out_loss.compute())
+        self.evaluation = self._evaluator.finish(gather_objects)
+        self._evaluator = None
+        figures |= self.evaluation.figures
+        shown = {name for name in figures if name == "val/loss" or name.endswith("/pass@1") and "level_" not in name}
+        self.log_dict({name: value for name, value in figures.items() if name not in shown})
+        self.log_dict({name: figures[name] for name in shown}, prog_bar=True)
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep trained weights only; add the objective, and each rank's RNG and open window."""
+        trainable = {f"policy.{name}" for name in self.policy.trainable_names()}
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: value for name, value in state.items() if name in trainable}
+        is_open = self._window_is_open()
+        mine = {
+            "rng": rng_state(),
+            "gradients": open_gradients(self) if is_open else {},
+            "window_loss": float(self._window_loss) if is_open else 0.0,
+        }
+        checkpoint[_STATE_KEY] = {"objective": self.objective, "ranks": gather_objects(mine)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint that is not this run's: other objective, other weights, other number of ranks.
+
+        Raises:
+            InputError: Says what differs.
+        """
+        if _STATE_KEY not in checkpoint:
+            raise InputError("ckpt_path: this is no checkpoint of Lemma; start from an adapter with --model.policy.adapter.")
+        state = checkpoint[_STATE_KEY]
+        if state["objective"] != self.objective:
+            raise InputError(
+                f"ckpt_path: a checkpoint of objective {state['objective']!r} cannot resume {self.objective!r}. To chain "
+                "stages, start from the exported adapter: --model.policy.adapter runs/…/adapter."
+            )
+        trainable = {f"policy.{name}" for name in self.policy.trainable_names()}
+        if different := sorted(trainable ^ set(checkpoint["state_dict"])):
+            raise InputError(
+                f"ckpt_path: {len(different)} trained weights of checkpoint and policy differ, first {different[0]}. "
+                "Are --model.policy.base and the LoRA settings those of the run?"
+            )
+        fitting = self.trainer.state.fn == "fit"
+        if fitting and len(state["ranks"]) != self.trainer.world_size:
+            raise InputError(
+                f"ckpt_path: written on {len(state['ranks'])} ranks, this run has {self.trainer.world_size}; a run "
+                "resumes on as many."
+            )
+        self._resume = state if fitting else None

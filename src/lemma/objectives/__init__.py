@@ -1,0 +1,5 @@
+"""Objectives as pure functions: tensors in, tensors out."""
+
+from lemma.objectives.sft import sft_loss
+
+__all__ = ["sft_loss"]
