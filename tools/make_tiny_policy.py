@@ -45,7 +45,7 @@ def make_tiny_policy(
     steps: int = 3000,
     batch_size: int = 32,
     learning_rate: float = 3e-3,
-    slip: float = 0.15,
+    slip: float = 0.2,
     default_share: float = 0.4,
     vocab_size: int = 640,
     seed: int = 0,

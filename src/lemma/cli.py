@@ -1,10 +1,14 @@
 """The command line: a LightningCLI with its links, its built-in callbacks, and errors without tracebacks."""
 
+import logging
 import sys
+import warnings
+from pathlib import Path
 from typing import Any
 
+from jsonargparse.typing import register_type
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -16,14 +20,27 @@ from lemma.callbacks import (
     RunFiles,
     SampleTable,
     TrainingMonitor,
+    refuse_other_run,
 )
+from lemma.corpora import CorpusArgs, corpus_args, given_args
 from lemma.datamodule import MathDataModule
 from lemma.modules import PolicyModule
 from lemma.types import InputError
 
 
+class LemmaParser(LightningArgumentParser):
+    """A parser whose errors are the error, not two screens of usage before it."""
+
+    def print_usage(self, *args: Any, **kwargs: Any) -> None:
+        """Print nothing; ``--help`` prints all."""
+
+
 _TOKENIZER_LINKS = {name: name for name in ("base", "revision", "trust_remote_code", "chat_template")}
 """Field of ``PolicyArgs`` → field of ``TokenizerArgs``: the tokenizer is always the policy's own."""
+
+
+# As a plain dataclass, a corpus in a list that replaces another of the same length would inherit its unset keys.
+register_type(CorpusArgs, serializer=given_args, deserializer=corpus_args, deserializer_exceptions=TypeError)
 
 
 class LemmaCLI(LightningCLI):
@@ -47,7 +64,18 @@ class LemmaCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """Return the verbs of Lemma."""
         verbs = LightningCLI.subcommands()
-        return {name: verbs[name] for name in ("fit", "validate")}
+        ours = {"weights_only", "verbose"}  # AtomicCheckpointIO and EvaluationFiles decide these
+        return {name: verbs[name] | ours for name in ("fit", "validate")}
+
+    def before_fit(self) -> None:
+        """Refuse to write into the folder of another run, before anything is read."""
+        config = self.config_init[self.subcommand]
+        if not config.trainer.fast_dev_run:
+            refuse_other_run(Path(config.trainer.default_root_dir or "."), resuming=bool(config.ckpt_path))
+
+    def validate(self, **kwargs: Any) -> None:
+        """Run the verb; its table is ``EvaluationFiles``' own, with intervals."""
+        self.trainer.validate(**kwargs, verbose=False)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Return the trainer with TensorBoard in the run directory, atomic checkpoints and the side outputs."""
@@ -57,7 +85,7 @@ class LemmaCLI(LightningCLI):
             kwargs["logger"] = TensorBoardLogger(root, name="", version="", default_hp_metric=False)
         plugins = trainer.get("plugins") or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
-        callbacks = [TrainingMonitor(), EvaluationFiles(), SampleTable(), AdapterExport()]
+        callbacks = [TQDMProgressBar(), TrainingMonitor(), EvaluationFiles(), SampleTable(), AdapterExport()]
         if trainer.get("logger") is not False:
             callbacks.append(LearningRateMonitor())
         kwargs["callbacks"] = [*(trainer.get("callbacks") or []), *callbacks]
@@ -70,6 +98,7 @@ def main(args: ArgsType = None) -> None:
     Args:
         args: Arguments instead of ``sys.argv``, for tests.
     """
+    _quieten()
     try:
         LemmaCLI(
             PolicyModule,
@@ -79,8 +108,28 @@ def main(args: ArgsType = None) -> None:
             seed_everything_default=0,
             trainer_defaults={"use_distributed_sampler": False},
             parser_kwargs={"default_env": False},
+            parser_class=LemmaParser,
             auto_configure_optimizers=False,
             args=args,
         )
-    except InputError as error:
-        sys.exit(f"lemma: error: {error}")
+    except ValueError as error:
+        cause = _input_error(error)
+        if cause is None:
+            raise
+        sys.exit(f"lemma: error: {cause}")
+
+
+def _input_error(error: BaseException | None) -> InputError | None:
+    """Return the InputError behind an error; jsonargparse wraps those raised while classes are instantiated."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _quieten() -> None:
+    """Drop advertisement and deprecations inside libraries, on which a user cannot act."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: not record.getMessage().startswith(("💡", "`weights_only` was not set"))
+    )
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing. is deprecated")
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.")

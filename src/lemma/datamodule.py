@@ -80,8 +80,8 @@ class MathDataModule(LightningDataModule):
     def __init__(
         self,
         tokenizer: TokenizerArgs,
-        corpora: list[CorpusArgs] | None = None,
-        benchmarks: list[CorpusArgs] | None = None,
+        corpora: list[CorpusArgs] = [],  # noqa: B006 (never changed)
+        benchmarks: list[CorpusArgs] = [],  # noqa: B006
         prompt: PromptArgs = PromptArgs(),  # noqa: B008 (frozen)
         root: str | None = None,
         batch_size: int = 8,
@@ -103,8 +103,8 @@ class MathDataModule(LightningDataModule):
         _check(fit_problems is None or fit_problems >= 1, "fit_problems", "null or at least 1", fit_problems)
         _check(on_overlap in ("error", "drop"), "on_overlap", "error or drop", on_overlap)
         self.tokenizer_args = tokenizer
-        self.corpora = corpora or []
-        self.benchmark_args = benchmarks or []
+        self.corpora = corpora
+        self.benchmark_args = benchmarks
         self.prompt = prompt
         self.root = root
         self.batch_size = batch_size

@@ -1,7 +1,7 @@
 r"""Whether a prediction equals the gold answer.
 
-First exactly (normal forms, rational numbers, words), which is fast and needs no library; what that leaves undecided goes
-to Math-Verify, which may take arbitrarily long and therefore belongs into a process that can be killed
+First exactly (normal forms, rational numbers, words), which is fast and needs no library; what that leaves undecided
+goes to Math-Verify, which may take arbitrarily long and therefore belongs into a process that can be killed
 (`lemma.answers.grader`). Model text is parsed as LaTeX by a grammar, never evaluated.
 
 Conventions, where graders differ:
@@ -22,7 +22,8 @@ from lemma.answers.normalize import as_rational, normalize
 from lemma.types import Verdict
 
 MAX_PREDICTION_LENGTH = 2000  # characters; a longer prediction is no answer
-_RELATIVE_TOLERANCE = {True: 5e-6, False: 1e-12}  # is one of the two a decimal?
+_MAX_BRACKETS = 150  # of one kind; deep nesting takes the LaTeX grammar exponential time
+_RELATIVE_TOLERANCE = {True: 5e-6, False: 1e-60}  # is one of the two a decimal?
 
 _NAME = re.compile(
     r"(?:[a-zA-Z]|[A-Z]{2,4}|[a-zA-Z ]{3,}|\\[a-zA-Z]+ ?[a-zA-Z]{0,3})(?:_(?:\w|\{\w+\}))?'*(?:\([\w, ]*\))?"
@@ -35,6 +36,7 @@ _TEXT = re.compile(r"\s*\$?\s*\\(?:text\w*|mbox|mathrm)\s*\{[^{}]*\}[\s.$]*")
 _WORDS = re.compile(r"[a-zA-Z]{2,}(?: [a-zA-Z]+)*")
 _TWO_NUMBERS = re.compile(r"[0-9] [0-9](?![0-9]*/)")  # Math-Verify adds them up
 _DROPPED = re.compile(r"\\[lc]?dots(?![a-zA-Z])|'|\\prime(?![a-zA-Z])|\.\.\.")  # Math-Verify ignores them
+_JUNCTION = re.compile(r"\b(and|or)\b")
 _LETTER = re.compile(r"(?<![a-zA-Z\\])[a-zA-Z](?![a-zA-Z])")
 
 
@@ -89,12 +91,15 @@ def _compare(gold: str, prediction: str) -> Verdict:
     """Compare two normal forms by Math-Verify, after what it is known to get wrong."""
     if (verdict := exact_verdict(gold, prediction)) is not None:
         return verdict
-    if _TWO_NUMBERS.search(prediction):
+    if _TWO_NUMBERS.search(prediction) or max(map(prediction.count, "([{")) > _MAX_BRACKETS:
         return Verdict.UNPARSEABLE
     if ("=" in gold) != ("=" in prediction) and "," not in gold + prediction:
         return Verdict.WRONG  # an equation is not a value
-    if len(_DROPPED.findall(gold)) != len(_DROPPED.findall(prediction)) or _differ_in_case(gold, prediction):
+    if len(_DROPPED.findall(gold)) != len(_DROPPED.findall(prediction)):
         return Verdict.WRONG
+    if {*_JUNCTION.findall(gold), *_JUNCTION.findall(prediction)} == {"and", "or"}:
+        return Verdict.WRONG  # Math-Verify takes both for a comma
+    gold, prediction = _with_one_case(gold, prediction)
     parse, verify = _math_verify()
     parsed, parsed_gold = parse(prediction), parse(gold)
     if not parsed:
@@ -173,18 +178,23 @@ def _is_percent(answer: str) -> bool:
 
 
 def _equal_numbers(gold: Fraction, value: Fraction, gold_percent: bool, percent: bool) -> bool:
-    if gold == value:
-        return True
-    return (percent and not gold_percent and gold == value / 100) or (
-        gold_percent and not percent and gold / 100 == value
-    )
+    if percent == gold_percent:
+        return gold == value
+    return gold == value or (gold == value / 100 if percent else gold / 100 == value)
 
 
-def _differ_in_case(gold: str, prediction: str) -> bool:
-    """Return whether only case tells two variables apart, which Math-Verify's parser ignores."""
-    letters, gold_letters = set(_LETTER.findall(prediction)), set(_LETTER.findall(gold))
-    both = letters | gold_letters
-    return letters != gold_letters and len({letter.casefold() for letter in both}) < len(both)
+def _with_one_case(gold: str, prediction: str) -> tuple[str, str]:
+    """Rename capital variables that also occur in lower case, since Math-Verify's parser ignores case."""
+    letters = set(_LETTER.findall(f"{gold} {prediction}"))
+    clashing = sorted(letter for letter in letters if letter.isupper() and letter.lower() in letters)
+    used = {letter.lower() for letter in letters}
+    free = (letter for letter in "uvwpqrstghklmnabcxyz" if letter not in used)
+    names = dict(zip(clashing, free, strict=False))
+
+    def rename(form: str) -> str:
+        return _LETTER.sub(lambda match: names.get(match[0], match[0]), form)
+
+    return rename(gold), rename(prediction)
 
 
 def _verdict(equal: bool) -> Verdict:

@@ -77,7 +77,7 @@ _CHOICE = re.compile(r"\(([A-Z])\)")
 _DECIMAL = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
 _INTEGER_OR_DECIMAL = re.compile(rf"([-+]?)({_DECIMAL})")
 _SCIENTIFIC = re.compile(
-    rf"([-+]?)(?:({_DECIMAL})(?:\\times|\\cdot|\*))?10\^(?:\{{([-+]?[0-9]{{1,6}})\}}|([0-9]))"
+    rf"([-+]?)(?:({_DECIMAL})(?:\\times ?|\\cdot ?|\*))?10\^(?:\{{([-+]?[0-9]{{1,6}})\}}|([0-9]))"
     rf"|([-+]?)({_DECIMAL})[eE]([-+]?[0-9]{{1,6}})"
 )
 _FRACTION = re.compile(

@@ -22,28 +22,13 @@ _PACKAGES = ("lemma", "torch", "lightning", "transformers", "peft", "datasets", 
 class RunFiles(SaveConfigCallback):
     """Writes ``config.yaml`` and ``run.json`` when a verb starts; logs config and hyper-parameters to TensorBoard.
 
-    An earlier file of the same name is moved aside. A new fit into a folder that holds another run's checkpoints is
-    refused.
+    An earlier file of the same name is moved aside.
     """
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuse to mix two runs, then write the files on rank 0.
-
-        Raises:
-            InputError: If the run directory holds checkpoints and this fit does not resume from one.
-        """
-        if trainer.fast_dev_run:
-            return
-        root = Path(trainer.default_root_dir)
-        resuming = bool(self.config.get("ckpt_path"))
-        if stage == "fit" and not resuming and any((root / "checkpoints").glob("*.ckpt")):
-            raise InputError(
-                f"trainer.default_root_dir: {root} holds the checkpoints of another run. Resume it with --ckpt_path "
-                f"{root / 'checkpoints' / 'last.ckpt'}, or choose another folder."
-            )
-        trainer.strategy.barrier("run directory checked")
-        if trainer.is_global_zero:
-            self._write(trainer, root if stage == "fit" else evaluation_folder(trainer))
+        """Write the files, on rank 0."""
+        if trainer.is_global_zero and not trainer.fast_dev_run:
+            self._write(trainer, Path(trainer.default_root_dir) if stage == "fit" else evaluation_folder(trainer))
 
     def _write(self, trainer: pl.Trainer, folder: Path) -> None:
         config = self.parser.dump(self.config, skip_none=False)
@@ -63,6 +48,19 @@ class RunFiles(SaveConfigCallback):
         figures = {f"final/{name}": float(value) for name, value in trainer.callback_metrics.items()
                    if "level_" not in name}  # fmt: skip
         trainer.logger.log_hyperparams(flat, figures)
+
+
+def refuse_other_run(folder: Path, *, resuming: bool) -> None:
+    """Refuse a new fit into a folder that holds another run's checkpoints.
+
+    Raises:
+        InputError: If it does and this fit does not resume.
+    """
+    if not resuming and any((folder / "checkpoints").glob("*.ckpt")):
+        raise InputError(
+            f"trainer.default_root_dir: {folder} holds the checkpoints of another run. Resume it with --ckpt_path "
+            f"{folder / 'checkpoints' / 'last.ckpt'}, or choose another folder."
+        )
 
 
 def run_facts() -> dict[str, Any]:

@@ -14,7 +14,7 @@ split.py      the identity of a problem's text: held-out share, overlaps
 from lemma.corpora.adapter import Adapter
 from lemma.corpora.loading import Corpus, load_corpus
 from lemma.corpora.mixture import Mixture
-from lemma.corpora.registry import ADAPTERS, CorpusArgs
+from lemma.corpora.registry import ADAPTERS, CorpusArgs, corpus_args, given_args
 from lemma.corpora.rows import BadRow, Row
 from lemma.corpora.split import exact_overlaps, held_out, problem_key
 
@@ -26,7 +26,9 @@ __all__ = [
     "CorpusArgs",
     "Mixture",
     "Row",
+    "corpus_args",
     "exact_overlaps",
+    "given_args",
     "held_out",
     "load_corpus",
     "problem_key",

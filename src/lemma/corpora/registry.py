@@ -5,7 +5,8 @@ To add a format: one file like ``gsm8k.py`` with an ``ADAPTER``, and one line in
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from lemma.corpora import gsm8k, mapped, math500
 from lemma.corpora import math as hendrycks_math
@@ -66,9 +67,9 @@ class CorpusArgs:
         _expect(self.path != "", "path", "a path, a hub name or null", self.path)
         _expect(bool(self.split), "split", "the name of a split", self.split)
         _expect(_is_label(self.source), "source", "a label without blanks and slashes", self.source)
-        _expect(self.weight is None or 0 < self.weight < math.inf, "weight", "a number above 0", self.weight)
-        _expect(self.max_rows is None or self.max_rows >= 1, "max_rows", "at least 1", self.max_rows)
-        _expect(0 < self.loss_weight < math.inf, "loss_weight", "a number above 0", self.loss_weight)
+        _expect(self.weight is None or _is_positive(self.weight), "weight", "a number above 0", self.weight)
+        _expect(self.max_rows is None or (type(self.max_rows) is int and self.max_rows >= 1), "max_rows", "at least 1", self.max_rows)
+        _expect(_is_positive(self.loss_weight), "loss_weight", "a number above 0", self.loss_weight)
         _expect(self.on_bad_row in ("error", "skip"), "on_bad_row", "error or skip", self.on_bad_row)
         if self.name == ARITHMETIC:
             for key in ("path", "subset", "revision"):
@@ -78,9 +79,37 @@ class CorpusArgs:
         _check_where(self.where)
 
 
+def corpus_args(value: dict[str, Any]) -> CorpusArgs:
+    """Return the arguments that a mapping from a configuration gives.
+
+    Raises:
+        InputError: If it is no mapping, a key is unknown, the name is missing, or a value is refused.
+    """
+    if not isinstance(value, dict):
+        raise InputError(f"data.corpora: expected a mapping such as {{name: gsm8k}}, but got {value!r}.")
+    known = [field.name for field in fields(CorpusArgs)]
+    for key in value:
+        _expect(key in known, "keys", f"among {', '.join(known)}", key)
+    _expect("name" in value, "name", f"one of {', '.join(NAMES)}", None)
+    return CorpusArgs(**value)
+
+
+def given_args(args: CorpusArgs) -> dict[str, Any]:
+    """Return the mapping that ``corpus_args`` takes, without the keys that hold their default."""
+    return {
+        field.name: getattr(args, field.name)
+        for field in fields(CorpusArgs)
+        if getattr(args, field.name) != field.default
+    }
+
+
 def _expect(holds: bool, key: str, rule: str, value: object) -> None:
     if not holds:
         raise InputError(f"data.corpora: expected `{key}` to be {rule}, but got {value!r}.")
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and 0 < value < math.inf
 
 
 def _is_label(source: str | None) -> bool:

@@ -1,8 +1,8 @@
 """Accuracy, pass@k and maj@k as torchmetrics, with states of one fixed-size row a problem.
 
 A row starts as "not seen" (-1) and ranks are merged by the maximum. So a problem that was seen twice, or on two ranks
-(a distributed sampler repeats rows), counts once; a rank without rows changes nothing; and no rank ever gathers tensors of
-another length, which aborts `cat` states. Where two sightings differ, the larger entry stands.
+(a distributed sampler repeats rows), counts once; a rank without rows changes nothing; and no rank ever gathers tensors
+of another length, which aborts `cat` states. Where two sightings differ, the larger entry stands.
 """
 
 from typing import Any
@@ -30,16 +30,23 @@ class _PerProblem(Metric):
         self.num_problems = num_problems
 
     def per_problem(self) -> Tensor:
-        """Return the value of each problem, nan for one not seen; shape (P,), float64.
+        """Return the value of each problem, nan for one not seen on any rank; shape (P,), float64.
 
-        It reads the state as it is: of all ranks inside ``with metric.sync_context():`` (where `compute` runs too), of
-        this rank alone elsewhere. By-level means and bootstrap intervals start from here.
+        A collective call like `compute`: the ranks' states are merged for it and separated again after it, so every
+        rank must make it. By-level means (``values[levels == 3].nanmean()``) and bootstrap intervals start from here.
         """
-        raise NotImplementedError
+        if self._is_synced:  # inside a caller's own `sync_context`
+            return self._values()
+        with self.sync_context():
+            return self._values()
 
     def compute(self) -> Tensor:
         """Return the mean over the problems seen, a float64 scalar; nan if none was."""
-        return self.per_problem().nanmean()
+        return self._values().nanmean()
+
+    def _values(self) -> Tensor:
+        """Return each problem's value by the state as it is, shape (P,)."""
+        raise NotImplementedError
 
     def _add_rows(self, name: str, num_columns: int | None = None) -> None:
         size = (self.num_problems,) if num_columns is None else (self.num_problems, num_columns)
@@ -93,8 +100,7 @@ class Accuracy(_PerProblem):
         """
         self._merge("correct", index, correct)
 
-    def per_problem(self) -> Tensor:
-        """Return 0 or 1 for each problem, nan for one not seen; shape (P,), float64. See `PassAtK.per_problem`."""
+    def _values(self) -> Tensor:
         return self.correct.double().masked_fill(self.correct == _NOT_SEEN, torch.nan)
 
 
@@ -130,11 +136,7 @@ class PassAtK(_PerProblem):
         """
         self._merge("correct", index, correct)
 
-    def per_problem(self) -> Tensor:
-        """Return pass@k of each problem, nan for one not seen; shape (P,), float64.
-
-        The state is that of all ranks inside ``with metric.sync_context():``, of this rank alone elsewhere.
-        """
+    def _values(self) -> Tensor:
         seen = self.correct[:, 0] != _NOT_SEEN
         num_correct = (self.correct == 1).sum(dim=1)
         values = pass_at_k(num_correct, torch.full_like(num_correct, self.num_samples), self.k)
@@ -168,8 +170,8 @@ class MajAtK(_PerProblem):
 
         Args:
             index: Indices of the problems, shape (B,), from 0.
-            votes: Group of each sample's answer, shape (B, n), integer; -1 is no answer. Ids only need to agree within a
-                problem, but must not depend on the rank.
+            votes: Group of each sample's answer, shape (B, n), integer; -1 is no answer. Ids only need to agree within
+                a problem, but must not depend on the rank.
             correct: Whether each sample is correct, shape (B, n), bool.
 
         Raises:
@@ -178,8 +180,7 @@ class MajAtK(_PerProblem):
         self._merge("correct", index, correct)
         self._merge("votes", index, votes)
 
-    def per_problem(self) -> Tensor:
-        """Return maj@k of each problem, nan for one not seen; shape (P,), float64. See `PassAtK.per_problem`."""
+    def _values(self) -> Tensor:
         seen = self.correct[:, 0] != _NOT_SEEN
         values = torch.full((self.num_problems,), torch.nan, dtype=torch.float64, device=self.correct.device)
         values[seen] = maj_at_k(self.votes[seen], self.correct[seen] == 1, self.k)

@@ -53,16 +53,16 @@ def pass_at_k(num_correct: Tensor, num_total: Tensor, k: int) -> Tensor:
 def maj_at_k(votes: Tensor, correct: Tensor, k: int, *, max_subsets: int = MAX_SUBSETS, seed: int = 0) -> Tensor:
     """Return maj@k of each problem: the chance that the most frequent answer among k of its n samples is correct.
 
-    The expectation is over all C(n, k) subsets; a tie among t answers counts as the share of them that is correct, and a
-    subset without any answer as 0. It is exact where C(n, k) is at most ``max_subsets``, else the mean over
+    The expectation is over all C(n, k) subsets; a tie among t answers counts as the share of them that is correct, and
+    a subset without any answer as 0. It is exact where C(n, k) is at most ``max_subsets``, else the mean over
     ``max_subsets`` random subsets (the same for every problem), with a standard error of at most
     0.5 / sqrt(max_subsets), 0.0035 by default.
 
     Args:
         votes: Group of each sample's answer, shape (P, n), integer; equal ids are equal answers, a negative id is no
             answer and does not vote.
-        correct: Whether each sample is correct, shape (P, n), bool. In a group that is not of one mind (its samples were
-            graded apart) the share of correct ones among the drawn counts.
+        correct: Whether each sample is correct, shape (P, n), bool. In a group that is not of one mind (its samples
+            were graded apart) the share of correct ones among the drawn counts.
         k: Samples drawn without replacement, between 1 and n.
         max_subsets: Where enumeration ends and drawing begins.
         seed: Seed of the drawing; the global random state is not touched.
@@ -78,7 +78,8 @@ def maj_at_k(votes: Tensor, correct: Tensor, k: int, *, max_subsets: int = MAX_S
     _check_k(k)
     if votes.ndim != 2 or votes.shape != correct.shape:
         raise ValueError(
-            f"Expected `votes` and `correct` of one shape (P, n), but got {tuple(votes.shape)} and {tuple(correct.shape)}."
+            f"Expected `votes` and `correct` of one shape (P, n), but got {tuple(votes.shape)} and "
+            f"{tuple(correct.shape)}."
         )
     num_samples = votes.shape[1]
     if num_samples < k:
