@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse.typing import register_type
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar, TQDMProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lemma.callbacks import (
@@ -85,19 +85,18 @@ class LemmaCLI(LightningCLI):
             kwargs["logger"] = TensorBoardLogger(root, name="", version="", default_hp_metric=False)
         plugins = trainer.get("plugins") or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
-        callbacks = [TQDMProgressBar(), TrainingMonitor(), EvaluationFiles(), SampleTable(), AdapterExport()]
+        callbacks: list[Callback] = [TrainingMonitor(), EvaluationFiles(), SampleTable(), AdapterExport()]
+        given = trainer.get("callbacks") or []
+        if trainer.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in given):
+            callbacks.append(TQDMProgressBar())
         if trainer.get("logger") is not False:
             callbacks.append(LearningRateMonitor())
-        kwargs["callbacks"] = [*(trainer.get("callbacks") or []), *callbacks]
+        kwargs["callbacks"] = [*given, *callbacks]
         return super().instantiate_trainer(**kwargs)
 
 
-def main(args: ArgsType = None) -> None:
-    """Run the command line.
-
-    Args:
-        args: Arguments instead of ``sys.argv``, for tests.
-    """
+def main() -> None:
+    """Run the command line on ``sys.argv``; bad input ends it with one line and status 1."""
     _quieten()
     try:
         LemmaCLI(
@@ -110,7 +109,6 @@ def main(args: ArgsType = None) -> None:
             parser_kwargs={"default_env": False},
             parser_class=LemmaParser,
             auto_configure_optimizers=False,
-            args=args,
         )
     except ValueError as error:
         cause = _input_error(error)

@@ -120,6 +120,8 @@ class MathDataModule(LightningDataModule):
         self.benchmarks: dict[str, list[Problem]] = {}
         self.data_hashes: dict[str, str] = {}
         self._prepared = False
+        self._train_loader: PlannedLoader | None = None
+        self._resume_position: dict[str, int] | None = None
 
     @functools.cached_property
     def encoder(self) -> ChatEncoder:
@@ -213,7 +215,10 @@ class MathDataModule(LightningDataModule):
         if self.trainer.world_size > 1 and self.trainer._accelerator_connector.use_distributed_sampler:
             raise InputError("trainer.use_distributed_sampler: expected false; MathDataModule shards windows itself.")
         sampler = PlannedSampler(self.training.mixture.epoch_order, self.geometry())
-        return self._loader(self.training.examples, sampler)
+        self._train_loader = self._loader(self.training.examples, sampler)
+        if self._resume_position is not None:
+            self._train_loader.load_state_dict(self._resume_position)
+        return self._train_loader
 
     def val_dataloader(self) -> list[DataLoader]:
         """Return the held-out batches (if any) and the benchmark problems of this rank (if any)."""
@@ -246,20 +251,34 @@ class MathDataModule(LightningDataModule):
         return batch.to(device) if isinstance(batch, Batch) else batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint must agree with: the template's hash and the data's."""
-        return {"template_hash": self.encoder.template_hash, "prompt": asdict(self.prompt), "data": self.data_hashes}
+        """Return the position in the training data, and what a resumed run must agree with."""
+        return {
+            "position": self._train_loader.state_dict(),
+            "template_hash": self.encoder.template_hash,
+            "prompt": asdict(self.prompt),
+            "data": self.data_hashes,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse to go on with another template than the checkpoint's.
+        """Refuse to go on with another template or other training data; note the position for the loader to come.
+
+        Lightning would restore a loader's own state too, but not where the schedule asks for the number of steps first.
 
         Raises:
-            InputError: If the template, system prompt, answer format or chat template differ.
+            InputError: If the template, system prompt, answer format or chat template differ, or, in fit, the data.
         """
         if state_dict["template_hash"] != self.encoder.template_hash:
             raise InputError(
                 f"ckpt_path: the checkpoint was trained with the prompt {state_dict['prompt']} (template hash "
                 f"{state_dict['template_hash']}), this run has {asdict(self.prompt)} ({self.encoder.template_hash})."
             )
+        if self.trainer.state.fn != "fit":
+            return
+        for name, sha256 in state_dict["data"].items():
+            if name.startswith("train/") and self.data_hashes.get(name) != sha256:
+                raise InputError(f"ckpt_path: the data of {name} is not what the checkpoint was trained on; a run resumes "
+                                 "on the same files.")  # fmt: skip
+        self._resume_position = state_dict["position"]
 
 
 def _check(holds: bool, name: str, rule: str, value: Any) -> None:

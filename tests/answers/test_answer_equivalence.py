@@ -77,6 +77,7 @@ def test_as_rational(answer: str, value: Fraction | None):
         ("0.6", r"60\%"),
         ("0.335", r"33.5\%"),
         ("204_5", "204"),
+        ("204_5", "204_{5}"),
         (r"\text{(C)}", "C"),
         (r"\text{East}", "east"),
         ("(x+1)^2", "x^2+2x+1"),

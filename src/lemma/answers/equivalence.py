@@ -60,7 +60,7 @@ def exact_verdict(gold: str, prediction: str) -> Verdict | None:
     if gold_value is not None and value is not None:
         return _verdict(_equal_numbers(gold_value, value, _is_percent(gold), _is_percent(prediction)))
     if "_" in gold_form + form and (gold_based := _BASED.fullmatch(gold_form)) and (based := _BASED.fullmatch(form)):
-        return _verdict(gold_based[1] == based[1] and based[2] is None)
+        return _verdict(gold_based[1] == based[1] and based[2] in (None, gold_based[2]))
     if _TEXT.fullmatch(gold) and _WORDS.fullmatch(gold_form) and _WORDS.fullmatch(form):
         return _verdict(gold_form.casefold() == form.casefold())
     return None

@@ -76,12 +76,13 @@ class LastCheckpoint(Callback):
             self._save(trainer)
             rank_zero_info(f"SIGTERM: saved {self._path(trainer)}; go on with --ckpt_path.")
             raise SystemExit(128 + signal.SIGTERM)
-        if trainer.global_step - self._saved_step >= self.every_n_steps:
+        if trainer.global_step - self._saved_step >= self.every_n_steps or trainer.global_step == trainer.max_steps:
             self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the end of the run."""
-        self._save(trainer)
+        """Save the end of the run, unless ``max_steps`` ended it: by now Lightning counts the epoch as finished."""
+        if self._saved_step != trainer.global_step:
+            self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
         if trainer.fast_dev_run:

@@ -84,13 +84,13 @@ def maj_at_k(votes: Tensor, correct: Tensor, k: int, *, max_subsets: int = MAX_S
     num_samples = votes.shape[1]
     if num_samples < k:
         raise ValueError(f"Expected at least k = {k} samples a problem, but got {num_samples}.")
-    subsets = _subsets(num_samples, k, max_subsets, seed).to(votes.device)  # (S, k)
-    chunk = max(1, _CHUNK_ELEMENTS // (k * k))
+    members = _subsets(num_samples, k, max_subsets, seed).to(votes.device)  # (S, n)
+    chunk = max(1, _CHUNK_ELEMENTS // num_samples)
     values = torch.zeros(len(votes), dtype=torch.float64, device=votes.device)
     for problem in range(len(votes)):
-        for part in subsets.split(chunk):
-            values[problem] += _vote(votes[problem][part], correct[problem][part]).sum()
-    return values / len(subsets)
+        for part in members.split(chunk):
+            values[problem] += _majority_correct(part, votes[problem], correct[problem]).sum()
+    return values / len(members)
 
 
 def wilson_interval(successes: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -188,22 +188,25 @@ def paired_bootstrap_interval(
 
 
 def _subsets(num_samples: int, k: int, max_subsets: int, seed: int) -> Tensor:
-    """Return the subsets of k sample indices, all of them or ``max_subsets`` random ones, shape (S, k)."""
+    """Return all subsets of k samples, or ``max_subsets`` random ones, as rows of 0 and 1; (S, n), float64."""
     if math.comb(num_samples, k) <= max_subsets:
-        return torch.tensor(list(combinations(range(num_samples), k)))
-    generator = torch.Generator().manual_seed(seed)
-    keys = torch.rand(max_subsets, num_samples, generator=generator, dtype=torch.float64)
-    return keys.topk(k, dim=1).indices
+        drawn = torch.tensor(list(combinations(range(num_samples), k)))  # (S, k)
+    else:
+        generator = torch.Generator().manual_seed(seed)
+        drawn = torch.rand(max_subsets, num_samples, generator=generator, dtype=torch.float64).topk(k, dim=1).indices
+    return torch.zeros(len(drawn), num_samples, dtype=torch.float64).scatter_(1, drawn, 1.0)
 
 
-def _vote(votes: Tensor, correct: Tensor) -> Tensor:
-    """Return the chance that each subset's majority is correct; (S, k), (S, k) -> (S,)."""
-    voted = votes >= 0  # (S, k)
-    same = (votes[:, :, None] == votes[:, None, :]) & voted[:, :, None]  # (S, k, k)
-    size = same.sum(dim=2)  # (S, k): of the group that each sample votes for, 0 if it does not vote
-    on_top = voted & (size == size.amax(dim=1, keepdim=True))
-    weight = on_top / size.clamp(min=1).double()  # a group on top weighs 1 in all, however many vote for it
-    return (weight * correct).sum(dim=1) / weight.sum(dim=1).clamp(min=1.0)
+def _majority_correct(members: Tensor, votes: Tensor, correct: Tensor) -> Tensor:
+    """Return the chance that each subset's majority is correct; (S, n), (n,), (n,) -> (S,)."""
+    groups = votes[votes >= 0].unique()  # (G,)
+    if len(groups) == 0:
+        return members.new_zeros(len(members))
+    in_group = votes[:, None] == groups  # (n, G)
+    size = members @ in_group.double()  # (S, G)
+    num_correct = members @ (in_group & correct[:, None]).double()  # (S, G)
+    on_top = (size > 0) & (size == size.amax(dim=1, keepdim=True))
+    return (on_top * num_correct / size.clamp(min=1.0)).sum(dim=1) / on_top.sum(dim=1).clamp(min=1)
 
 
 def _check_k(k: int) -> None:
