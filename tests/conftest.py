@@ -112,7 +112,11 @@ def problems() -> list[Problem]:
             "24",
         ),
         ("Compute 8 * 7.", "8 * 7 = 56.", "56"),
-        ("Ben has 20 coins. He gives away 6, then finds 3. How many does he have now?", "20 - 6 = 14. 14 + 3 = 17.", "17"),
+        (
+            "Ben has 20 coins. He gives away 6, then finds 3. How many does he have now?",
+            "20 - 6 = 14. 14 + 3 = 17.",
+            "17",
+        ),
     ]
     return [Problem(f"p{i}", "toy", *row, level=1 + i % 2) for i, row in enumerate(rows)]
 

@@ -55,7 +55,9 @@ def imported(tree: ast.AST, path: Path) -> list[tuple[int, str]]:
                 package = ["lemma", *path.relative_to(ROOT).parent.parts]
                 module = ".".join([*package[: len(package) - node.level + 1], *([module] if module else [])])
             # `from lemma import x` imports the submodule x
-            found += [(node.lineno, f"lemma.{a.name}") for a in node.names] if module == "lemma" else [(node.lineno, module)]
+            found += (
+                [(node.lineno, f"lemma.{a.name}") for a in node.names] if module == "lemma" else [(node.lineno, module)]
+            )
     return found
 
 
@@ -150,7 +152,14 @@ def test_no_source_file_runs_data_as_code():
 
 @pytest.mark.parametrize(
     "line",
-    ["eval(x)", "exec(x)", "pickle.load(f)", "yaml.load(f)", "f(trust_remote_code=True)", "torch.load(f, weights_only=False)"],
+    [
+        "eval(x)",
+        "exec(x)",
+        "pickle.load(f)",
+        "yaml.load(f)",
+        "f(trust_remote_code=True)",
+        "torch.load(f, weights_only=False)",
+    ],
 )
 def test_the_search_for_dangerous_calls_finds_them(line):
     assert forbidden(ast.parse(line))

@@ -19,7 +19,7 @@ run() {
 run lemma validate --config configs/quickstart/sft.yaml --trainer.default_root_dir "$runs/base"
 run lemma fit --config configs/quickstart/sft.yaml --trainer.default_root_dir "$runs/sft"
 run lemma validate --config configs/quickstart/sft.yaml --trainer.default_root_dir "$runs/sft" \
-    --model.init_args.policy.adapter "$runs/sft/adapter"
+    --model.policy.adapter "$runs/sft/adapter"
 run python tools/compare_runs.py "$runs/base" "$runs/sft"
 
 echo

@@ -67,6 +67,9 @@ class LemmaCLI(LightningCLI):
         ours = {"weights_only", "verbose"}  # AtomicCheckpointIO and EvaluationFiles decide these
         return {name: verbs[name] | ours for name in ("fit", "validate")}
 
+    def _parse_ckpt_path(self) -> None:
+        """Take nothing from a checkpoint over the command line, as LightningCLI would, in silence."""
+
     def before_fit(self) -> None:
         """Refuse to write into the folder of another run, before anything is read."""
         config = self.config_init[self.subcommand]

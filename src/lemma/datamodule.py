@@ -1,8 +1,8 @@
 """The one DataModule that all objectives share: corpora in, planned micro-batches and benchmark problems out.
 
 1. Corpora and benchmarks are read; every row that is skipped, filtered or capped is counted and reported.
-2. A benchmark problem that is also in training is refused, or dropped from training when asked.
-3. Problems whose hash falls into ``held_out_share`` are kept from training for the held-out loss.
+2. A benchmark or held-out problem that is also in training is refused, or dropped from training when asked.
+3. Problems whose hash falls into ``held_out_share`` are kept from training; they and ``held_out`` give the held-out loss.
 4. Problems become token ids; what is too long goes by ``truncation``; the census is printed, and one example decoded.
 5. The mixture orders each epoch; windows are planned over that order (``encoding.windows``).
 """
@@ -16,10 +16,18 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
-from tabulate import tabulate
 from torch.utils.data import DataLoader
 
-from lemma.corpora import Corpus, CorpusArgs, Mixture, exact_overlaps, held_out, load_corpus, problem_key
+from lemma.corpora import (
+    Corpus,
+    CorpusArgs,
+    Mixture,
+    exact_overlaps,
+    held_out,
+    load_corpus,
+    problem_key,
+    reading_report,
+)
 from lemma.encoding import (
     Batch,
     ChatEncoder,
@@ -31,6 +39,7 @@ from lemma.encoding import (
     PlannedSampler,
     SourceCensus,
     TokenizerArgs,
+    census_table,
     load_tokenizer,
     padded,
     truncate_all,
@@ -68,11 +77,12 @@ class MathDataModule(LightningDataModule):
         max_prompt_length: Tokens of the longest prompt.
         max_completion_length: Tokens of the longest completion, the stop token included.
         truncation: What happens beyond: error, drop or keep_start.
-        held_out_share: Share of the training problems, by hash, kept for the held-out loss; in [0, 1).
-        max_held_out: Most examples used for the held-out loss.
+        held_out: Corpora for the held-out loss, none of whose problems may be in training.
+        held_out_share: Share of the training problems, by hash, kept for the held-out loss too; in [0, 1).
+        max_held_out: Most of those kept problems that are used.
         fit_problems: Problems per benchmark during fit (validate takes all); null takes all in fit too.
         benchmark_batch_size: Problems per validation step; the engine cuts them by its token budget.
-        on_overlap: A benchmark problem that is also in training: error, or drop (from training, reported).
+        on_overlap: A benchmark or held-out problem that is also in training: error, or drop (from training, reported).
         seed: Of mixture and caps; linked from ``seed_everything``.
         num_workers: Loader processes for training batches.
     """
@@ -82,6 +92,7 @@ class MathDataModule(LightningDataModule):
         tokenizer: TokenizerArgs,
         corpora: list[CorpusArgs] = [],  # noqa: B006 (never changed)
         benchmarks: list[CorpusArgs] = [],  # noqa: B006
+        held_out: list[CorpusArgs] = [],  # noqa: B006
         prompt: PromptArgs = PromptArgs(),  # noqa: B008 (frozen)
         root: str | None = None,
         batch_size: int = 8,
@@ -105,6 +116,7 @@ class MathDataModule(LightningDataModule):
         self.tokenizer_args = tokenizer
         self.corpora = corpora
         self.benchmark_args = benchmarks
+        self.held_out_args = held_out
         self.prompt = prompt
         self.root = root
         self.batch_size = batch_size
@@ -136,68 +148,66 @@ class MathDataModule(LightningDataModule):
         """
         if self._prepared:
             return
-        loaded = [load_corpus(args, root=self.root, seed=self.seed) for args in self.benchmark_args]
-        for corpus in loaded:
+        training, benchmarks, held = (
+            [load_corpus(args, root=self.root, seed=self.seed) for args in group]
+            for group in (self.corpora, self.benchmark_args, self.held_out_args)
+        )
+        for corpus in benchmarks:
             _add_benchmark(self.benchmarks, corpus)
-        training = [load_corpus(args, root=self.root, seed=self.seed) for args in self.corpora]
-        for kind, corpora in (("train", training), ("benchmark", loaded)):
+        for kind, corpora in (("train", training), ("benchmark", benchmarks), ("held_out", held)):
             self.data_hashes |= {f"{kind}/{corpus.source}": corpus.sha256 for corpus in corpora}
-        _report_reading(training + loaded)
+        rank_zero_info(reading_report({"train": training, "benchmark": benchmarks, "held out": held}))
         if training:
-            self.training = self._encode(training)
+            self.training = self._encode(training, held)
         self._prepared = True
 
-    def _encode(self, corpora: list[Corpus]) -> TrainingSet:
+    def _encode(self, corpora: list[Corpus], held: list[Corpus]) -> TrainingSet:
         """Split, encode, truncate and report the training corpora."""
-        overlapping = self._overlapping(corpora)
-        kept, kept_out, sizes, census = [], [], [], {}
+        overlapping = self._overlapping(corpora, held)
+        examples, kept_out, sizes, census = [], [], [], {}
         for corpus in corpora:
             problems = [p for p in corpus.problems if problem_key(p.problem) not in overlapping]
-            weight = corpus.args.loss_weight
-            train, counts = truncate_all(
-                (self.encoder.encode(p, weight=weight) for p in problems if not self._is_held_out(p)), self.limits
-            )
-            out, _ = truncate_all(
-                (self.encoder.encode(p, weight=weight) for p in problems if self._is_held_out(p)), self.limits
-            )
+            train, counts = self._encode_problems([p for p in problems if not self._is_held_out(p)], corpus)
+            kept_out += self._encode_problems([p for p in problems if self._is_held_out(p)], corpus)[0]
             if not train:
-                raise InputError(f"data.corpora: nothing is left to train on in {corpus.source!r}; see the counts above.")
-            kept += train
-            kept_out += out
+                raise InputError(f"data.corpora: nothing is left to train on in {corpus.source!r}: {counts}.")
+            examples += train
             sizes.append(len(train))
             census |= counts
-        mixture = Mixture(sizes, [corpus.args.weight for corpus in corpora], self.seed)
         picked = np.random.default_rng(self.seed).permutation(len(kept_out))[: self.max_held_out]
-        self._report_census(census, len(picked), kept[0])
-        return TrainingSet(kept, mixture, [kept_out[i] for i in picked])
+        held_out = [kept_out[i] for i in picked]
+        for corpus in held:
+            held_out += self._encode_problems(corpus.problems, corpus)[0]
+        rank_zero_info(f"Training data, beside {len(held_out)} held-out examples\n{census_table(census)}")
+        shown = self.encoder.describe(examples[0])
+        rank_zero_info(f"One example, the tokens that count in the loss between « and »:\n{shown}\n")
+        mixture = Mixture(sizes, [corpus.args.weight for corpus in corpora], self.seed)
+        return TrainingSet(examples, mixture, held_out)
+
+    def _encode_problems(
+        self, problems: list[Problem], corpus: Corpus
+    ) -> tuple[list[Example], dict[str, SourceCensus]]:
+        weight = corpus.args.loss_weight
+        return truncate_all((self.encoder.encode(problem, weight=weight) for problem in problems), self.limits)
 
     def _is_held_out(self, problem: Problem) -> bool:
         return held_out(problem.problem, self.held_out_share)
 
-    def _overlapping(self, corpora: list[Corpus]) -> set[str]:
-        """Return the keys of training problems that are also in a benchmark, or refuse them."""
+    def _overlapping(self, corpora: list[Corpus], held: list[Corpus]) -> set[str]:
+        """Return the keys of training problems that are also in a benchmark or held out, or refuse them."""
         train = (problem for corpus in corpora for problem in corpus.problems)
         tested = [problem for problems in self.benchmarks.values() for problem in problems]
+        tested += [problem for corpus in held for problem in corpus.problems]
         overlaps = exact_overlaps(train, tested)
         if overlaps and self.on_overlap == "error":
             mine, theirs = overlaps[0]
             raise InputError(
-                f"{len(overlaps)} training problems are also benchmark problems, first {mine.source} {mine.id} = "
+                f"{len(overlaps)} training problems are also benchmark or held-out problems, first {mine.source} {mine.id} = "
                 f"{theirs.source} {theirs.id}: {mine.problem[:80]!r}. Remove them, or set --data.on_overlap drop."
             )
         for mine, theirs in overlaps:
-            rank_zero_info(f"dropped from training: {mine.source} {mine.id} is in benchmark {theirs.source} ({theirs.id})")
+            rank_zero_info(f"dropped from training: {mine.source} {mine.id} is also {theirs.source} {theirs.id}")
         return {problem_key(mine.problem) for mine, _ in overlaps}
-
-    def _report_census(self, census: dict[str, SourceCensus], num_held_out: int, example: Example) -> None:
-        rows = []
-        for source, c in census.items():
-            total = c.rows + c.dropped
-            rows.append([source, c.rows, c.prompt_tokens, c.completion_tokens, c.longest,
-                         f"{(c.dropped + c.answer_cut) / total:.1%}", c.dropped, f"{c.answer_cut / total:.1%}"])  # fmt: skip
-        headers = ["corpus", "rows", "prompt tokens", "completion tokens", "longest", "too long", "dropped", "answer cut"]
-        rank_zero_info(f"Training data ({num_held_out} held-out examples beside it)\n{tabulate(rows, headers)}")
-        rank_zero_info(f"One example, the tokens that count between « and »:\n{self.encoder.describe(example)}\n")
 
     def geometry(self) -> Geometry:
         """Return how windows are cut under the trainer's accumulation and ranks."""
@@ -211,7 +221,9 @@ class MathDataModule(LightningDataModule):
             InputError: If there is no training corpus, or Lightning is to put a sampler of its own in place.
         """
         if self.training is None:
-            raise InputError("data.corpora: nothing to train on; add a corpus, e.g. --config configs/corpora/arithmetic.yaml.")
+            raise InputError(
+                "data.corpora: nothing to train on; add a corpus, e.g. --config configs/corpora/arithmetic.yaml."
+            )
         if self.trainer.world_size > 1 and self.trainer._accelerator_connector.use_distributed_sampler:
             raise InputError("trainer.use_distributed_sampler: expected false; MathDataModule shards windows itself.")
         sampler = PlannedSampler(self.training.mixture.epoch_order, self.geometry())
@@ -303,12 +315,3 @@ def _subset(problems: list[Problem], limit: int | None) -> Iterable[BenchmarkIte
     """Return all problems with their indices, or the ``limit`` first by hash, the same ones every time."""
     items = [BenchmarkItem(index, problem) for index, problem in enumerate(problems)]
     return items if limit is None else sorted(items, key=lambda item: problem_key(item.problem.problem))[:limit]
-
-
-def _report_reading(corpora: list[Corpus]) -> None:
-    headers = ["corpus", "read", "bad rows", "filtered out", "over the cap"]
-    rows = [[c.source, len(c.problems), len(c.bad_rows), c.num_filtered, c.num_capped] for c in corpora]
-    rank_zero_info(tabulate(rows, headers))
-    for corpus in corpora:
-        for reason in corpus.bad_rows:
-            rank_zero_info(f"skipped {reason}")

@@ -20,11 +20,11 @@ def assert_same_training_state(one: dict, other: dict) -> None:
 
 def kill_at(batches: int, signum: int, rank: int = 0) -> str:
     init_args = {"batches": batches, "signum": int(signum), "rank": rank}
-    return json.dumps([{"class_path": "signals.SignalAt", "init_args": init_args}])
+    return json.dumps([{"class_path": "probes.SignalAt", "init_args": init_args}])
 
 
 @pytest.fixture(autouse=True)
-def _importable_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+def _importable_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
 
 
@@ -33,7 +33,8 @@ ACCUMULATE = ("--trainer.accumulate_grad_batches", "3")
 
 
 @pytest.mark.parametrize(
-    ("batches", "where"), [(4, "mid-window"), (6, "mid-epoch"), (16, "end of an epoch"), (21, "second epoch, mid-window")]
+    ("batches", "where"),
+    [(4, "mid-window"), (6, "mid-epoch"), (16, "end of an epoch"), (21, "second epoch, mid-window")],
 )
 def test_resume_after_sigterm_is_bit_exact(lemma, last_checkpoint, tmp_path, batches, where):
     straight, broken = tmp_path / "straight", tmp_path / "broken"
@@ -73,7 +74,7 @@ def test_resume_on_two_ranks_is_bit_exact_after_sigterm_of_either(lemma_process,
 
 
 def test_resume_to_more_steps_continues_where_the_run_ended(lemma, last_checkpoint, tmp_path):
-    constant = ("--model.init_args.optimizer.schedule", "constant", *ACCUMULATE)
+    constant = ("--model.optimizer.schedule", "constant", *ACCUMULATE)
     straight, longer = tmp_path / "straight", tmp_path / "longer"
     lemma("fit", *constant, "--trainer.max_steps", "9", "--trainer.default_root_dir", str(straight))
     run = (*constant, "--trainer.default_root_dir", str(longer))
@@ -87,7 +88,7 @@ def test_resume_to_more_steps_continues_where_the_run_ended(lemma, last_checkpoi
     [
         (("--data.batch_size", "3"), "num_micro_batches = 16, this run has 11"),
         (("--data.prompt.template", "bare"), "the checkpoint was trained with the prompt"),
-        (("--model.init_args.policy.lora.target_modules", "[q_proj]"), "trained weights of checkpoint and policy differ"),
+        (("--model.policy.lora.target_modules", "[q_proj]"), "trained weights of checkpoint and policy differ"),
     ],
 )
 def test_resume_with_other_settings_is_refused(lemma, tmp_path, change, message):

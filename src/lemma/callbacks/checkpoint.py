@@ -71,7 +71,9 @@ class LastCheckpoint(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save at the interval; after SIGTERM on any rank, save and end the process with status 143."""
-        terminated = trainer.strategy.reduce(torch.tensor(float(self._terminated), device=pl_module.device), reduce_op="sum")
+        terminated = trainer.strategy.reduce(
+            torch.tensor(float(self._terminated), device=pl_module.device), reduce_op="sum"
+        )
         if terminated > 0:
             self._save(trainer)
             rank_zero_info(f"SIGTERM: saved {self._path(trainer)}; go on with --ckpt_path.")

@@ -26,7 +26,11 @@ class EvaluationFiles(Callback):
             keep_previous(folder / name)
         write_jsonl(folder / "records.jsonl", (record.as_json() for record in evaluation.records))
         loss = trainer.callback_metrics.get("val/loss")
-        results = {**evaluation.results, "step": trainer.global_step, "held_out_loss": None if loss is None else float(loss)}
+        results = {
+            **evaluation.results,
+            "step": trainer.global_step,
+            "held_out_loss": None if loss is None else float(loss),
+        }
         write_json(folder / "results.json", results)
         if trainer.state.fn == "validate":
             rank_zero_info(f"{results_table(evaluation)}\nRecords and results: {folder}")

@@ -12,7 +12,7 @@ split.py      the identity of a problem's text: held-out share, overlaps
 """
 
 from lemma.corpora.adapter import Adapter
-from lemma.corpora.loading import Corpus, load_corpus
+from lemma.corpora.loading import Corpus, load_corpus, reading_report
 from lemma.corpora.mixture import Mixture
 from lemma.corpora.registry import ADAPTERS, CorpusArgs, corpus_args, given_args
 from lemma.corpora.rows import BadRow, Row
@@ -32,4 +32,5 @@ __all__ = [
     "held_out",
     "load_corpus",
     "problem_key",
+    "reading_report",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass, replace
 
 import numpy as np
+from tabulate import tabulate
 
 from lemma.corpora import arithmetic, mapped
 from lemma.corpora.reading import files_sha256, locate, read_hub, read_local
@@ -69,6 +70,22 @@ def load_corpus(args: CorpusArgs, *, root: str | None, seed: int) -> Corpus:
         num_capped=len(kept) - len(capped),
         sha256=sha256 or _problems_sha256(problems),
     )
+
+
+def reading_report(corpora: dict[str, list[Corpus]]) -> str:
+    """Return what was read, as a table, and each row that was skipped, with its place and the reason.
+
+    Args:
+        corpora: Corpora by what they are for, e.g. train or benchmark.
+    """
+    rows = [
+        [kind, corpus.source, len(corpus.problems), len(corpus.bad_rows), corpus.num_filtered, corpus.num_capped]
+        for kind, group in corpora.items()
+        for corpus in group
+    ]
+    table = tabulate(rows, ["for", "corpus", "read", "bad rows", "filtered out", "over the cap"])
+    skipped = [f"skipped {reason}" for group in corpora.values() for corpus in group for reason in corpus.bad_rows]
+    return "\n".join([table, *skipped])
 
 
 def _generate(args: CorpusArgs, source: str, seed: int) -> list[Problem]:

@@ -68,7 +68,12 @@ class CorpusArgs:
         _expect(bool(self.split), "split", "the name of a split", self.split)
         _expect(_is_label(self.source), "source", "a label without blanks and slashes", self.source)
         _expect(self.weight is None or _is_positive(self.weight), "weight", "a number above 0", self.weight)
-        _expect(self.max_rows is None or (type(self.max_rows) is int and self.max_rows >= 1), "max_rows", "at least 1", self.max_rows)
+        _expect(
+            self.max_rows is None or (type(self.max_rows) is int and self.max_rows >= 1),
+            "max_rows",
+            "at least 1",
+            self.max_rows,
+        )
         _expect(_is_positive(self.loss_weight), "loss_weight", "a number above 0", self.loss_weight)
         _expect(self.on_bad_row in ("error", "skip"), "on_bad_row", "error or skip", self.on_bad_row)
         if self.name == ARITHMETIC:

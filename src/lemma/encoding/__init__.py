@@ -3,7 +3,7 @@
 from lemma.encoding.chat import ChatEncoder, Example
 from lemma.encoding.layouts import Batch, padded
 from lemma.encoding.tokenizer import CHAT_TEMPLATES, TokenizerArgs, load_tokenizer, stop_token_id
-from lemma.encoding.truncation import Limits, SourceCensus, truncate_all
+from lemma.encoding.truncation import Limits, SourceCensus, census_table, truncate_all
 from lemma.encoding.windows import Geometry, PlannedExamples, PlannedLoader, PlannedSampler, plan
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "PlannedSampler",
     "SourceCensus",
     "TokenizerArgs",
+    "census_table",
     "load_tokenizer",
     "padded",
     "plan",

@@ -4,6 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from tabulate import tabulate
+
 from lemma.encoding.chat import Example
 from lemma.types import InputError
 
@@ -96,3 +98,17 @@ def truncate_all(examples: Iterable[Example], limits: Limits) -> tuple[list[Exam
         counts.longest = max(counts.longest, len(short.prompt_ids) + max(map(len, short.completions)))
         counts.answer_cut += short.answer_cut
     return kept, dict(census)
+
+
+def census_table(census: dict[str, SourceCensus]) -> str:
+    """Return the census as a table: rows and tokens per source, the share that is too long, what became of it."""
+    headers = ["corpus", "rows", "prompt tokens", "completion tokens", "longest", "too long", "dropped", "answer cut"]
+    rows = []
+    for source, counts in census.items():
+        total = counts.rows + counts.dropped
+        too_long = counts.dropped + counts.answer_cut
+        rows.append(
+            [source, counts.rows, counts.prompt_tokens, counts.completion_tokens, counts.longest]
+            + [f"{too_long / total:.1%}", f"{counts.dropped / total:.1%}", f"{counts.answer_cut / total:.1%}"]
+        )
+    return tabulate(rows, headers)

@@ -42,7 +42,9 @@ def load_run(folder: Path) -> Run:
         results = json.loads((inner / "results.json").read_text("utf-8"))
         lines = (inner / "records.jsonl").read_text("utf-8").split("\n")
     except FileNotFoundError as error:
-        raise InputError(f"{folder}: no evaluation found ({error.filename} is missing); run `lemma validate`.") from error
+        raise InputError(
+            f"{folder}: no evaluation found ({error.filename} is missing); run `lemma validate`."
+        ) from error
     except json.JSONDecodeError as error:
         raise InputError(f"{inner / 'results.json'}: not JSON ({error}).") from error
     pass_at_1 = {}

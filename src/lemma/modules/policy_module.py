@@ -118,7 +118,7 @@ class PolicyModule(LightningModule):
         self.evaluation = self._evaluator.finish(gather_objects)
         self._evaluator = None
         figures |= self.evaluation.figures
-        shown = {name for name in figures if name == "val/loss" or name.endswith("/pass@1") and "level_" not in name}
+        shown = {name for name in figures if name == "val/loss" or (name.endswith("/pass@1") and "level_" not in name)}
         self.log_dict({name: value for name, value in figures.items() if name not in shown})
         self.log_dict({name: figures[name] for name in shown}, prog_bar=True)
 
@@ -144,7 +144,9 @@ class PolicyModule(LightningModule):
             InputError: Says what differs.
         """
         if _STATE_KEY not in checkpoint:
-            raise InputError("ckpt_path: this is no checkpoint of Lemma; start from an adapter with --model.policy.adapter.")
+            raise InputError(
+                "ckpt_path: this is no checkpoint of Lemma; start from an adapter with --model.policy.adapter."
+            )
         state = checkpoint[_STATE_KEY]
         if state["objective"] != self.objective:
             raise InputError(

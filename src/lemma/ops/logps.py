@@ -14,7 +14,7 @@ def completion_logps(
     *,
     head: Callable[[Tensor], Tensor],
     chunk_size: int = 2048,
-) -> tuple[Tensor, Tensor]:  # (B, T) float32, (B, T) bool
+) -> tuple[Tensor, Tensor]:  # (B, T) float32 (float64 for a float64 model), (B, T) bool
     """Return the log-probability of each completion token given all tokens before it.
 
     The hidden state at position j predicts the token at j + 1; this is the one place that knows it. Only the
@@ -52,5 +52,6 @@ def completion_logps(
 
 
 def _chunk_logps(head: Callable[[Tensor], Tensor], states: Tensor, targets: Tensor) -> Tensor:
-    logits = head(states).float()  # (m, V)
+    logits = head(states)  # (m, V)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return logits.gather(-1, targets[:, None]).squeeze(-1) - logits.logsumexp(-1)

@@ -49,8 +49,10 @@ class PolicyArgs:
     """Attention kernel of transformers: sdpa, eager or flash_attention_2."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, about a third more time."""
-    lora: LoraArgs | None = LoraArgs()
-    """Adapter to train, or null for full fine-tuning."""
+    method: str = "lora"
+    """What is trained: lora (an adapter) or full (every weight)."""
+    lora: LoraArgs = LoraArgs()
+    """The adapter, where the method is lora."""
     adapter: str | None = None
     """Folder of an adapter in PEFT format to start from; its rank and targets replace those under lora."""
     chat_template: str | None = None
@@ -62,16 +64,19 @@ class PolicyArgs:
         """Refuse values that do not exist or contradict each other.
 
         Raises:
-            InputError: If the dtype is unknown, the adapter's folder has no adapter, or an adapter comes with full
+            InputError: If the dtype or method is unknown, the adapter's folder has no adapter, or an adapter comes with full
                 fine-tuning.
         """
         if self.dtype not in DTYPES:
             raise InputError(f"model.policy.dtype: expected one of {', '.join(DTYPES)}, but got {self.dtype!r}.")
+        if self.method not in ("lora", "full"):
+            raise InputError(f"model.policy.method: expected lora or full, but got {self.method!r}.")
         if self.adapter is None:
             return
-        if self.lora is None:
-            raise InputError("model.policy: an adapter cannot be continued with `lora: null` (full fine-tuning).")
+        if self.method == "full":
+            raise InputError(
+                "model.policy: an adapter cannot be continued with method full; merge it into the base first."
+            )
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             if not (Path(self.adapter) / name).is_file():
                 raise InputError(f"model.policy.adapter: {self.adapter} is no adapter folder, {name} is missing.")
-

@@ -55,7 +55,7 @@ def load_model(args: PolicyArgs) -> nn.Module:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if args.adapter is not None:
         model = _wrap_existing(model, Path(args.adapter), args.base)
-    elif args.lora is not None:
+    elif args.method == "lora":
         model = _wrap_fresh(model, args.lora)
     return model.train()  # from_pretrained returns eval mode, in which gradient checkpointing does nothing
 

@@ -6,9 +6,9 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
+from lemma.assets import resolve_base
 from lemma.encoding import Batch
 from lemma.ops import completion_logps
-from lemma.assets import resolve_base
 from lemma.policy.args import PolicyArgs
 from lemma.policy.load import load_model
 

@@ -1,0 +1,45 @@
+"""Callbacks for tests: one kills its own process in the middle of training, one keeps the gradients."""
+
+import os
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback
+
+
+class SignalAt(Callback):
+    """Sends a signal to this process after a number of micro-batches.
+
+    Args:
+        batches: Micro-batches of this process before the signal.
+        signum: The signal.
+        rank: The rank that sends it to itself.
+    """
+
+    def __init__(self, batches: int, signum: int, rank: int = 0) -> None:
+        self.batches = batches
+        self.signum = signum
+        self.rank = rank
+        self.seen = 0
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self.seen += 1
+        if self.seen == self.batches and trainer.global_rank == self.rank:
+            os.kill(os.getpid(), self.signum)
+
+
+class SaveGradients(Callback):
+    """Saves rank 0's gradient before each optimiser step as ``gradient-<step>.pt`` in a folder.
+
+    Args:
+        folder: Where to.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
+        if trainer.global_rank == 0:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            gradients = [parameter.grad.flatten() for parameter in pl_module.parameters() if parameter.requires_grad]
+            torch.save(torch.cat(gradients), self.folder / f"gradient-{trainer.global_step}.pt")
