@@ -1,4 +1,4 @@
-"""What many tests need: the shipped tiny policy's encoder, a few problems, random models of several families, tokenizers."""
+"""What many tests need: the shipped policy's encoder, a few problems, random models of several families, tokenizers."""
 
 import os
 from collections.abc import Callable
@@ -65,7 +65,7 @@ FAMILIES = ("llama", "qwen2", "gemma2", "gemma3", "gpt2")
 
 @pytest.fixture(scope="session")
 def make_model() -> Callable[..., PreTrainedModel]:
-    """Return a function of (family, vocab_size, scale) that makes a random causal language model, the same every time."""
+    """Return a function of (family, vocab_size, scale) that makes a random causal model, the same every time."""
 
     def make(family: str, *, vocab_size: int = 97, scale: float = 8.0) -> PreTrainedModel:
         torch.manual_seed(0)
@@ -107,7 +107,7 @@ def problems() -> list[Problem]:
         ("Ann has 3 apples and buys 4 more. How many apples does she have?", "3 + 4 = 7.", "7"),
         ("What is 12 - 5?", "12 - 5 = 7.", "7"),
         (
-            "A shop sells pens for 2 dollars and books for 9 dollars. Tom buys 3 pens and 2 books. How much does he pay?",
+            "A shop sells pens for 2 dollars and books for 9 dollars. Tom buys 3 pens and 2 books. What does he pay?",
             "Pens: 3 * 2 = 6. Books: 2 * 9 = 18. Together: 6 + 18 = 24.",
             "24",
         ),

@@ -21,9 +21,12 @@ CONFIGS = sorted(ROOT.glob("configs/**/*.yaml"))
 NEEDS_DATA = {"configs/corpora/gsm8k.yaml", "configs/corpora/gsm8k-math-files.yaml", "configs/corpora/jsonl.yaml",
               "configs/policy/qwen2.5-0.5b.yaml", "configs/hardware/gpu.yaml"}  # fmt: skip
 QUICK = "configs/quickstart/sft.yaml"
-SMALL = ["--data.corpora", '[{"name": "arithmetic", "max_rows": 40}]', "--data.benchmarks",
-         '[{"name": "arithmetic", "split": "test", "max_rows": 7}]', "--trainer.enable_progress_bar", "false",
-         "--model.evaluation.sampling.num_samples", "4", "--model.evaluation.sampling.max_new_tokens", "32"]  # fmt: skip
+SMALL = [
+    *("--data.corpora", '[{"name": "arithmetic", "max_rows": 40}]'),
+    *("--data.benchmarks", '[{"name": "arithmetic", "split": "test", "max_rows": 7}]'),
+    *("--model.evaluation.sampling.num_samples", "4", "--model.evaluation.sampling.max_new_tokens", "32"),
+    *("--trainer.enable_progress_bar", "false"),
+]
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ def compare_runs(runs: list[Path], by_level: bool = False) -> None:
         for source in run.results["benchmarks"]:
             gain = paired_gain(first, run, source)
             print(
-                f"{run.name} over {first.name} on {source}: pass@1 {100 * gain.value:+.1f} points, paired 95 % interval "
-                f"[{100 * gain.low:+.1f}, {100 * gain.high:+.1f}], {gain.num_problems} problems"
+                f"{run.name} over {first.name} on {source}: pass@1 {100 * gain.value:+.1f} points, "
+                f"paired 95 % interval [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}], {gain.num_problems} problems"
             )
 
 

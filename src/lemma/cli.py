@@ -133,4 +133,6 @@ def _quieten() -> None:
         lambda record: not record.getMessage().startswith(("💡", "`weights_only` was not set"))
     )
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing. is deprecated")
+    # every figure is computed from merged ranks and equal on each; a second reduction would only cost time
+    warnings.filterwarnings("ignore", message="It is recommended to use .self.log.*sync_dist=True")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.")

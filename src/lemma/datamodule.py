@@ -2,14 +2,14 @@
 
 1. Corpora and benchmarks are read; every row that is skipped, filtered or capped is counted and reported.
 2. A benchmark or held-out problem that is also in training is refused, or dropped from training when asked.
-3. Problems whose hash falls into ``held_out_share`` are kept from training; they and ``held_out`` give the held-out loss.
+3. Problems whose hash falls into ``held_out_share`` are kept from training; they and ``held_out`` give the loss.
 4. Problems become token ids; what is too long goes by ``truncation``; the census is printed, and one example decoded.
 5. The mixture orders each epoch; windows are planned over that order (``encoding.windows``).
 """
 
 import functools
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,6 @@ from torch.utils.data import DataLoader
 from lemma.corpora import (
     Corpus,
     CorpusArgs,
-    Mixture,
-    exact_overlaps,
-    held_out,
     load_corpus,
     problem_key,
     reading_report,
@@ -33,35 +30,21 @@ from lemma.encoding import (
     ChatEncoder,
     Example,
     Geometry,
+    HoldOut,
     Limits,
     PlannedExamples,
     PlannedLoader,
     PlannedSampler,
-    SourceCensus,
     TokenizerArgs,
-    census_table,
+    TrainingSet,
+    build_training_set,
+    find_overlaps,
     load_tokenizer,
     padded,
-    truncate_all,
 )
 from lemma.evaluation import BenchmarkItem
 from lemma.prompts import PromptArgs
 from lemma.types import InputError, Problem
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """Encoded training data.
-
-    Attributes:
-        examples: All training examples, corpus after corpus.
-        mixture: Orders them in each epoch.
-        held_out: Examples of the same corpora that are never trained on.
-    """
-
-    examples: list[Example]
-    mixture: Mixture
-    held_out: list[Example]
 
 
 class MathDataModule(LightningDataModule):
@@ -121,8 +104,7 @@ class MathDataModule(LightningDataModule):
         self.root = root
         self.batch_size = batch_size
         self.limits = Limits(max_prompt_length, max_completion_length, truncation)
-        self.held_out_share = held_out_share
-        self.max_held_out = max_held_out
+        self.hold_out = HoldOut(held_out_share, max_held_out)
         self.fit_problems = fit_problems
         self.benchmark_batch_size = benchmark_batch_size
         self.on_overlap = on_overlap
@@ -158,56 +140,26 @@ class MathDataModule(LightningDataModule):
             self.data_hashes |= {f"{kind}/{corpus.source}": corpus.sha256 for corpus in corpora}
         rank_zero_info(reading_report({"train": training, "benchmark": benchmarks, "held out": held}))
         if training:
-            self.training = self._encode(training, held)
+            self.training = self._build_training_set(training, held)
         self._prepared = True
 
-    def _encode(self, corpora: list[Corpus], held: list[Corpus]) -> TrainingSet:
-        """Split, encode, truncate and report the training corpora."""
-        overlapping = self._overlapping(corpora, held)
-        examples, kept_out, sizes, census = [], [], [], {}
-        for corpus in corpora:
-            problems = [p for p in corpus.problems if problem_key(p.problem) not in overlapping]
-            train, counts = self._encode_problems([p for p in problems if not self._is_held_out(p)], corpus)
-            kept_out += self._encode_problems([p for p in problems if self._is_held_out(p)], corpus)[0]
-            if not train:
-                raise InputError(f"data.corpora: nothing is left to train on in {corpus.source!r}: {counts}.")
-            examples += train
-            sizes.append(len(train))
-            census |= counts
-        picked = np.random.default_rng(self.seed).permutation(len(kept_out))[: self.max_held_out]
-        held_out = [kept_out[i] for i in picked]
-        for corpus in held:
-            held_out += self._encode_problems(corpus.problems, corpus)[0]
-        rank_zero_info(f"Training data, beside {len(held_out)} held-out examples\n{census_table(census)}")
-        shown = self.encoder.describe(examples[0])
-        rank_zero_info(f"One example, the tokens that count in the loss between « and »:\n{shown}\n")
-        mixture = Mixture(sizes, [corpus.args.weight for corpus in corpora], self.seed)
-        return TrainingSet(examples, mixture, held_out)
-
-    def _encode_problems(
-        self, problems: list[Problem], corpus: Corpus
-    ) -> tuple[list[Example], dict[str, SourceCensus]]:
-        weight = corpus.args.loss_weight
-        return truncate_all((self.encoder.encode(problem, weight=weight) for problem in problems), self.limits)
-
-    def _is_held_out(self, problem: Problem) -> bool:
-        return held_out(problem.problem, self.held_out_share)
-
-    def _overlapping(self, corpora: list[Corpus], held: list[Corpus]) -> set[str]:
-        """Return the keys of training problems that are also in a benchmark or held out, or refuse them."""
-        train = (problem for corpus in corpora for problem in corpus.problems)
+    def _build_training_set(self, training: list[Corpus], held: list[Corpus]) -> TrainingSet:
         tested = [problem for problems in self.benchmarks.values() for problem in problems]
         tested += [problem for corpus in held for problem in corpus.problems]
-        overlaps = exact_overlaps(train, tested)
-        if overlaps and self.on_overlap == "error":
-            mine, theirs = overlaps[0]
-            raise InputError(
-                f"{len(overlaps)} training problems are also benchmark or held-out problems, first {mine.source} {mine.id} = "
-                f"{theirs.source} {theirs.id}: {mine.problem[:80]!r}. Remove them, or set --data.on_overlap drop."
-            )
+        overlaps = find_overlaps(training, tested, on_overlap=self.on_overlap)
         for mine, theirs in overlaps:
             rank_zero_info(f"dropped from training: {mine.source} {mine.id} is also {theirs.source} {theirs.id}")
-        return {problem_key(mine.problem) for mine, _ in overlaps}
+        training_set = build_training_set(
+            training,
+            held,
+            {problem_key(mine.problem) for mine, _ in overlaps},
+            encoder=self.encoder,
+            limits=self.limits,
+            hold_out=self.hold_out,
+            seed=self.seed,
+        )
+        rank_zero_info(training_set.report)
+        return training_set
 
     def geometry(self) -> Geometry:
         """Return how windows are cut under the trainer's accumulation and ranks."""
@@ -288,8 +240,9 @@ class MathDataModule(LightningDataModule):
             return
         for name, sha256 in state_dict["data"].items():
             if name.startswith("train/") and self.data_hashes.get(name) != sha256:
-                raise InputError(f"ckpt_path: the data of {name} is not what the checkpoint was trained on; a run resumes "
-                                 "on the same files.")  # fmt: skip
+                raise InputError(
+                    f"ckpt_path: the data of {name} is not what the checkpoint was trained on; resume on the same data."
+                )
         self._resume_position = state_dict["position"]
 
 

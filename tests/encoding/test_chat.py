@@ -11,7 +11,8 @@ from lemma.types import InputError, Problem
 
 GEMMA = (
     "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n"
-    "{{ m['content'] | trim }}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+    "{{ m['content'] | trim }}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
 LLAMA3 = (
     "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n{{ m['content'] }}"
@@ -31,7 +32,8 @@ KINDS = {
     "plain": {"special": ["</s>"], "template": CHAT_TEMPLATES["plain"], "eos": "</s>"},
 }  # fmt: skip
 STOPS = {"chatml": "<|im_end|>", "gemma": "<end_of_turn>", "llama3": "<|eot_id|>", "plain": "</s>"}
-PROMPTS = [PromptArgs(*names) for names in itertools.product(*(list(prompt_texts()[k]) for k in ("templates", "systems", "instructions")))]  # fmt: skip
+_TEXTS = [list(prompt_texts()[kind]) for kind in ("templates", "systems", "instructions")]
+PROMPTS = [PromptArgs(*names) for names in itertools.product(*_TEXTS)]
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def test_an_epoch_is_partitioned_over_ranks_and_micro_batches(number, geometry):
 @given(number=st.integers(1, 60), geometry=GEOMETRIES)
 @settings(max_examples=200, deadline=None)
 def test_every_rank_takes_the_same_number_of_micro_batches_from_the_same_windows(number, geometry):
-    batch_size, accumulate, num_ranks = geometry
+    batch_size, _, num_ranks = geometry
     order = np.random.default_rng(number).permutation(number)
     ranks = all_ranks(order, *geometry)
     predicted = {Geometry(*geometry, rank).num_micro_batches(number) for rank in range(num_ranks)}
@@ -84,7 +84,7 @@ def test_a_short_last_window_by_hand():
 @given(number=st.integers(1, 40), geometry=GEOMETRIES)
 @settings(max_examples=60, deadline=None)
 def test_the_window_weight_is_the_brute_force_sum_over_all_ranks_micro_batches(number, geometry):
-    _, accumulate, num_ranks = geometry
+    accumulate = geometry[1]
     examples = make_examples(number)
     dataset, order = PlannedExamples(examples, layout), np.random.default_rng(number).permutation(number)
     batches = [[dataset[turn] for turn in one] for one in all_ranks(order, *geometry)]

@@ -52,8 +52,15 @@ def test_problems_without_samples_have_no_pass_at_1(write_run):
 
 
 @pytest.mark.parametrize(
-    "line", ['{"problem_id": "x"', '{"problem_id": "x", "source": "toy"}', "[1, 2]", "null", '{"source": "toy", "problem_id": "b", "num_correct": "1", "num_samples": 4}']
-)  # fmt: skip
+    "line",
+    [
+        '{"problem_id": "x"',
+        '{"problem_id": "x", "source": "toy"}',
+        "[1, 2]",
+        "null",
+        '{"source": "toy", "problem_id": "b", "num_correct": "1", "num_samples": 4}',
+    ],
+)
 def test_a_bad_record_is_named_by_file_and_line(write_run, line):
     folder = write_run("run", [row("a", 1), "", line, row("c", 1)])
     with pytest.raises(InputError, match=rf"{folder}/records\.jsonl:3: not a record"):

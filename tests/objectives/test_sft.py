@@ -50,15 +50,14 @@ def test_a_row_of_weight_zero_gives_loss_zero_and_gradient_zero():
     assert logps.grad.tolist() == [[0.0, 0.0]]
 
 
-def ragged_examples(number: int, weights: bool = True) -> list[Example]:
+def ragged_examples(number: int) -> list[Example]:
     generator = torch.Generator().manual_seed(number)
 
-    def ids(low: int, high: int) -> list[int]:
-        return torch.randint(
-            3, 97, (int(torch.randint(low, high, (), generator=generator)),), generator=generator
-        ).tolist()
+    def ids(longest: int) -> list[int]:
+        length = int(torch.randint(1, longest + 1, (), generator=generator))
+        return torch.randint(3, 97, (length,), generator=generator).tolist()
 
-    return [Example(f"p{i}", "s", ids(1, 8), [ids(1, 12)], weight=[1.0, 0.25, 2.0][i % 3] if weights else 1.0) for i in range(number)]  # fmt: skip
+    return [Example(f"p{i}", "s", ids(7), [ids(11)], weight=[1.0, 0.25, 2.0][i % 3]) for i in range(number)]
 
 
 def gradient(module: torch.nn.Module) -> torch.Tensor:

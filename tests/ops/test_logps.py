@@ -17,7 +17,11 @@ def ragged_batch(seed: int = 0):
     def ids(number: int) -> list[int]:
         return torch.randint(3, 97, (number,), generator=generator).tolist()
 
-    examples = [Example("a", "s", ids(11), [ids(5), ids(9)]), Example("b", "s", ids(1), [ids(1)]), Example("c", "s", ids(3), [ids(14)])]  # fmt: skip
+    examples = [
+        Example("a", "s", ids(11), [ids(5), ids(9)]),
+        Example("b", "s", ids(1), [ids(1)]),
+        Example("c", "s", ids(3), [ids(14)]),
+    ]
     return padded(examples, pad_id=0, window_weight=29.0)
 
 

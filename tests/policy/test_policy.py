@@ -264,8 +264,10 @@ def test_an_adapter_of_another_base_is_refused_with_file_and_first_key(base_fold
 @pytest.mark.filterwarnings(WARNINGS)
 def test_an_adapter_of_a_shallower_base_is_refused(tmp_path):
     def base(num_layers: int) -> str:
-        config = LlamaConfig(hidden_size=16, intermediate_size=24, num_hidden_layers=num_layers, num_attention_heads=2, vocab_size=97)  # fmt: skip
-        LlamaForCausalLM(config).save_pretrained(tmp_path / f"layers-{num_layers}")
+        sizes = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "vocab_size": 97}
+        LlamaForCausalLM(LlamaConfig(num_hidden_layers=num_layers, **sizes)).save_pretrained(
+            tmp_path / f"layers-{num_layers}"
+        )
         return str(tmp_path / f"layers-{num_layers}")
 
     Policy(PolicyArgs(base(3))).save(tmp_path / "adapter")

@@ -13,7 +13,7 @@ from lemma.files import keep_previous, write_json, write_jsonl
 
 
 class EvaluationFiles(Callback):
-    """Writes ``records.jsonl`` and ``results.json``: in ``<run>/validate`` for validate, ``<run>/fit/step-…`` in fit."""
+    """Writes ``records.jsonl`` and ``results.json`` into ``<run>/validate``, or ``<run>/fit/step-…`` during fit."""
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -67,13 +67,16 @@ def evaluation_folder(trainer: Trainer) -> Path:
 
 
 def results_table(evaluation: Evaluation) -> str:
-    """Return the figures of an evaluation with their 95 % intervals, in per cent, one row a benchmark."""
-    rows = []
+    """Return the figures of an evaluation in per cent with 95 % intervals: a row for each benchmark and level."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
     for source, results in evaluation.results["benchmarks"].items():
         for name, estimate in results["metrics"].items():
-            interval = f"[{100 * estimate['low']:.1f}, {100 * estimate['high']:.1f}]"
-            rows.append([source, name, f"{100 * estimate['value']:.1f}", interval, estimate["num_problems"]])
-    return tabulate(rows, ["benchmark", "metric", "%", "95 % interval", "problems"], disable_numparse=True)
+            level, _, metric = name.rpartition("/")
+            row = rows.setdefault((source, level), {"problems": str(estimate["num_problems"])})
+            row[metric] = f"{100 * estimate['value']:.1f} [{100 * estimate['low']:.1f}, {100 * estimate['high']:.1f}]"
+    headers = list(dict.fromkeys(header for row in rows.values() for header in row))
+    cells = [[*key, *(row.get(header, "") for header in headers)] for key, row in rows.items()]
+    return tabulate(cells, ["benchmark", "level", *headers], disable_numparse=True)
 
 
 def sample_table(records: list[Record]) -> str:

@@ -3,6 +3,7 @@
 from lemma.encoding.chat import ChatEncoder, Example
 from lemma.encoding.layouts import Batch, padded
 from lemma.encoding.tokenizer import CHAT_TEMPLATES, TokenizerArgs, load_tokenizer, stop_token_id
+from lemma.encoding.training_set import HoldOut, TrainingSet, build_training_set, find_overlaps
 from lemma.encoding.truncation import Limits, SourceCensus, census_table, truncate_all
 from lemma.encoding.windows import Geometry, PlannedExamples, PlannedLoader, PlannedSampler, plan
 
@@ -12,15 +13,20 @@ __all__ = [
     "ChatEncoder",
     "Example",
     "Geometry",
+    "HoldOut",
     "Limits",
     "PlannedExamples",
     "PlannedLoader",
     "PlannedSampler",
     "SourceCensus",
     "TokenizerArgs",
+    "TrainingSet",
+    "build_training_set",
     "census_table",
+    "find_overlaps",
     "load_tokenizer",
     "padded",
     "plan",
     "stop_token_id",
+    "truncate_all",
 ]

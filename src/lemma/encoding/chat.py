@@ -60,7 +60,7 @@ class ChatEncoder:
         return sorted({self.stop_id, self.tokenizer.eos_token_id})
 
     def encode_prompt(self, problem: str) -> list[int]:
-        """Return the ids of the chat that asks a problem, the generation prompt included, with exactly one BOS if any."""
+        """Return the ids of the chat that asks a problem, generation prompt included, with exactly one BOS if any."""
         text = self.tokenizer.apply_chat_template(
             render_messages(problem, self.prompt), tokenize=False, add_generation_prompt=True
         )

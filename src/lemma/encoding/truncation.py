@@ -107,8 +107,7 @@ def census_table(census: dict[str, SourceCensus]) -> str:
     for source, counts in census.items():
         total = counts.rows + counts.dropped
         too_long = counts.dropped + counts.answer_cut
-        rows.append(
-            [source, counts.rows, counts.prompt_tokens, counts.completion_tokens, counts.longest]
-            + [f"{too_long / total:.1%}", f"{counts.dropped / total:.1%}", f"{counts.answer_cut / total:.1%}"]
-        )
+        shares = [f"{count / total:.1%}" for count in (too_long, counts.dropped, counts.answer_cut)]
+        tokens = [counts.prompt_tokens, counts.completion_tokens, counts.longest]
+        rows.append([source, counts.rows, *tokens, *shares])
     return tabulate(rows, headers)

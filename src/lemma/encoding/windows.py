@@ -1,7 +1,7 @@
 """Cuts an epoch into optimiser windows, and windows into the micro-batches of each rank.
 
 1. An epoch is an order of examples, the same on every rank (``corpora.mixture`` makes it from seed and epoch).
-2. A *window* is what one optimiser step sees: batch_size x accumulate x ranks consecutive examples; the last may be short.
+2. A *window* is what one optimiser step sees: batch_size x accumulate x ranks consecutive examples, the last fewer.
 3. Its normaliser, the sum of weight x completion tokens, is known before the first micro-batch, because lengths are.
 4. Micro-batch m of rank r takes the examples [(m x ranks + r) x batch_size, + batch_size) of the window. In a short
    window every rank still takes the same number of micro-batches; one that finds no example left repeats the window's

@@ -37,9 +37,8 @@ class EvaluationArgs:
         """
         for k in self.ks if self.sampling.num_samples else []:
             if not 1 <= k <= self.sampling.num_samples:
-                raise InputError(
-                    f"model.evaluation.ks: expected values in [1, num_samples = {self.sampling.num_samples}], but got {k}."
-                )
+                limit = f"[1, num_samples = {self.sampling.num_samples}]"
+                raise InputError(f"model.evaluation.ks: expected values in {limit}, but got {k}.")
 
 
 class BenchmarkItem(NamedTuple):

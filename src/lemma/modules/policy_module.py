@@ -150,8 +150,8 @@ class PolicyModule(LightningModule):
         state = checkpoint[_STATE_KEY]
         if state["objective"] != self.objective:
             raise InputError(
-                f"ckpt_path: a checkpoint of objective {state['objective']!r} cannot resume {self.objective!r}. To chain "
-                "stages, start from the exported adapter: --model.policy.adapter runs/…/adapter."
+                f"ckpt_path: a checkpoint of objective {state['objective']!r} cannot resume {self.objective!r}. To "
+                "chain stages, start from the exported adapter: --model.policy.adapter runs/…/adapter."
             )
         trainable = {f"policy.{name}" for name in self.policy.trainable_names()}
         if different := sorted(trainable ^ set(checkpoint["state_dict"])):

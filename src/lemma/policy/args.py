@@ -64,8 +64,8 @@ class PolicyArgs:
         """Refuse values that do not exist or contradict each other.
 
         Raises:
-            InputError: If the dtype or method is unknown, the adapter's folder has no adapter, or an adapter comes with full
-                fine-tuning.
+            InputError: If the dtype or method is unknown, the adapter's folder has no adapter, or an adapter comes
+                with full fine-tuning.
         """
         if self.dtype not in DTYPES:
             raise InputError(f"model.policy.dtype: expected one of {', '.join(DTYPES)}, but got {self.dtype!r}.")
