@@ -91,6 +91,20 @@ def test_samples_do_not_depend_on_neighbours_order_or_token_budget(tiny, encoder
         assert texts(generate(tiny, problems, encoder, small)) == expected
 
 
+def test_a_batch_stays_within_the_token_budget(tiny, encoder, problems, monkeypatch):
+    shapes, own = [], tiny.generate
+
+    def spy(**arguments):
+        shapes.append(tuple(arguments["input_ids"].shape))
+        return own(**arguments)
+
+    monkeypatch.setattr(tiny, "generate", spy)
+    generate(tiny, problems, encoder, dataclasses.replace(SAMPLED, max_batch_tokens=700))
+    assert sum(rows for rows, _ in shapes) == 20
+    assert max(rows for rows, _ in shapes) > 1
+    assert all(rows == 1 or rows * (width + 48) <= 700 for rows, width in shapes)
+
+
 def test_more_samples_keep_the_first_ones_and_greedy_stays_apart(tiny, encoder, problems):
     few = texts(generate(tiny, problems[:2], encoder, SAMPLED))
     more = texts(generate(tiny, problems[:2], encoder, dataclasses.replace(SAMPLED, num_samples=5, greedy=False)))

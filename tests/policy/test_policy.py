@@ -201,6 +201,16 @@ def test_a_saved_adapter_gives_the_same_logits_through_plain_peft(base_folder, t
     assert (config["base_model_name_or_path"], config["r"]) == (str(base_folder("llama")), 4)
 
 
+def test_a_saved_conv1d_adapter_gives_the_same_logits_through_plain_peft(base_folder, tmp_path):
+    policy = train(Policy(PolicyArgs(str(base_folder("gpt2")), lora=LoraArgs(r=4))))
+    policy.save(tmp_path)
+    base = AutoModelForCausalLM.from_pretrained(base_folder("gpt2"), dtype=torch.float32)
+    before = logits(base)
+    after = logits(PeftModel.from_pretrained(base, tmp_path))
+    assert (before - after).abs().max() > 0.1
+    torch.testing.assert_close(after, logits(policy.model), atol=1e-6, rtol=0)
+
+
 def test_an_adapter_on_the_shipped_policy_names_a_base_that_peft_finds(tmp_path):
     policy = Policy(PolicyArgs("tiny"))
     policy.save(tmp_path)

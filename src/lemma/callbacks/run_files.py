@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from jsonargparse import Namespace
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lemma.callbacks.records import evaluation_folder
+from lemma.corpora import given_args
 from lemma.files import keep_previous, write_json, write_text
 from lemma.types import InputError
 
@@ -43,11 +45,9 @@ class RunFiles(SaveConfigCallback):
         """Log hyper-parameters beside the final figures."""
         if trainer.fast_dev_run or not isinstance(trainer.logger, TensorBoardLogger):
             return
-        names = ("model", "data", "trainer", "seed_everything")
-        flat = _flatten({name: self.config.get(name) for name in names})
-        figures = {f"final/{name}": float(value) for name, value in trainer.callback_metrics.items()
-                   if "level_" not in name}  # fmt: skip
-        trainer.logger.log_hyperparams(flat, figures)
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items()
+                   if name.startswith("val/") and "level_" not in name}  # fmt: skip
+        trainer.logger.log_hyperparams(hyper_parameters(self.config), figures, step=trainer.global_step)
 
 
 def refuse_other_run(folder: Path, *, resuming: bool) -> None:
@@ -84,9 +84,24 @@ def _git(*arguments: str) -> str | None:
         return None
 
 
+def hyper_parameters(config: Namespace) -> dict[str, Any]:
+    """Return the settings that one compares runs by, flat, as primitives.
+
+    Args:
+        config: The parsed configuration of fit.
+    """
+    init_args = config.model.init_args
+    trained = {"policy": init_args.policy, "optimizer": init_args.optimizer}
+    data = {name: config.data[name] for name in ("corpora", "prompt", "batch_size")}
+    data["corpora"] = " + ".join(str(given_args(corpus)) for corpus in data["corpora"])
+    names = ("max_steps", "max_epochs", "accumulate_grad_batches", "gradient_clip_val", "precision", "devices")
+    trainer = {name: config.trainer[name] for name in names}
+    return _flatten({**trained, "data": data, "trainer": trainer, "seed": config.seed_everything})
+
+
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     """Return nested settings as ``a/b/c`` → primitive."""
-    if hasattr(value, "as_dict"):
+    if isinstance(value, Namespace):
         value = value.as_dict()
     if isinstance(value, dict):
         return {name: leaf for key, inner in value.items() for name, leaf in _flatten(inner, f"{prefix}/{key}").items()}
