@@ -64,14 +64,12 @@ def test_text_and_json_come_back_as_they_went_in(tmp_path):
     assert lines[-1] == b""
 
 
-@pytest.mark.xfail(strict=True, reason="files.py: unlink in the except clause raises NotADirectoryError itself")
 def test_a_parent_that_is_a_file_is_an_input_error(tmp_path):
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(InputError, match="could not be written"):
         write_text(tmp_path / "runs" / "sft" / "log.txt", "x")
 
 
-@pytest.mark.xfail(strict=True, reason="files.py: only OSError and RuntimeError remove the partial file")
 def test_a_writer_that_fails_with_any_error_leaves_no_partial(tmp_path):
     def write(stream):
         stream.write(b"half")

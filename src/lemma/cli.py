@@ -8,7 +8,7 @@ from typing import Any
 
 from jsonargparse.typing import register_type
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -92,8 +92,6 @@ class LemmaCLI(LightningCLI):
         given = trainer.get("callbacks") or []
         if trainer.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in given):
             callbacks.append(TQDMProgressBar())
-        if trainer.get("logger") is not False:
-            callbacks.append(LearningRateMonitor())
         kwargs["callbacks"] = [*given, *callbacks]
         return super().instantiate_trainer(**kwargs)
 

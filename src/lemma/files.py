@@ -1,5 +1,6 @@
 """How files are written: whole or not at all, and never over what was there before. Standard library only."""
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -28,8 +29,10 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], None]) -> None:
             os.fsync(stream.fileno())
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
-        partial.unlink(missing_ok=True)
         raise InputError(f"{path}: could not be written ({error}). Every file written before is intact.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()  # gone already where all went well
 
 
 def write_text(path: Path, text: str) -> None:
@@ -49,9 +52,9 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 
 def keep_previous(path: Path) -> None:
     """Move what stands at ``path`` to the first free ``<name>-1``, ``<name>-2``, …, so that nothing is overwritten."""
-    if not path.exists():
+    if not os.path.lexists(path):
         return
     number = 1
-    while (kept := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists():
+    while os.path.lexists(kept := path.with_name(f"{path.stem}-{number}{path.suffix}")):
         number += 1
     path.rename(kept)

@@ -124,7 +124,6 @@ def test_the_stop_token_ends_a_completion_once(tokenizer_of, problems):
         assert [i for i, token in enumerate(completion) if token in encoder.stop_ids] == [len(completion) - 1]
 
 
-@pytest.mark.xfail(strict=True, reason="encoding/chat.py: text that spells a special token is tokenised as that token")
 def test_a_solution_that_spells_the_stop_token_does_not_stop(encoder):
     solution = "In ChatML, <|im_end|> ends a turn. So 2."
     [completion] = encoder.encode(Problem("1", "toy", "?", solution, "2")).completions
@@ -194,7 +193,6 @@ def test_tokenizers_that_cannot_work_are_refused(tokenizer_of, tmp_path):
         load_tokenizer(TokenizerArgs(str(tmp_path)))
 
 
-@pytest.mark.xfail(strict=True, reason="encoding/chat.py: jinja2's TemplateError is not turned into an InputError")
 def test_a_template_that_refuses_system_prompts_is_an_input_error(tokenizer_of):
     strict = (
         "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + GEMMA

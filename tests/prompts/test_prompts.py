@@ -108,7 +108,6 @@ def test_every_format_reads_back_latex(answer_format, answer):
     assert found.answer == answer
 
 
-@pytest.mark.xfail(strict=True, reason="prompts/formats.py: last_boxed sees one box where extract_answer reads a list")
 def test_a_solution_whose_last_box_is_one_of_a_list_reads_back_the_answer():
     problem = Problem("1", "s", "Which is larger?", r"The roots are \boxed{1}, \boxed{2}", "2")
     assert extract_answer(render_completion(problem, PromptArgs())).answer == "2"

@@ -1,7 +1,8 @@
-"""Callbacks for tests: one kills its own process in the middle of training, one keeps the gradients."""
+"""Callbacks for tests: they kill their own process in the middle of training, keep gradients, look at modes."""
 
 import os
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from lightning.pytorch import Callback
@@ -43,3 +44,13 @@ class SaveGradients(Callback):
             self.folder.mkdir(parents=True, exist_ok=True)
             gradients = [parameter.grad.flatten() for parameter in pl_module.parameters() if parameter.requires_grad]
             torch.save(torch.cat(gradients), self.folder / f"gradient-{trainer.global_step}.pt")
+
+
+class LayerModes(Callback):
+    """Notes before each training batch whether a decoder layer trains and checkpoints its activations."""
+
+    seen: ClassVar[list[tuple[bool, bool]]] = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        layer = pl_module.policy.causal_lm.model.layers[0]
+        self.seen.append((layer.training, layer.gradient_checkpointing))

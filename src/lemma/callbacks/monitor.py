@@ -1,4 +1,4 @@
-"""Logs how training goes: gradient norm, tokens per second, share of padding."""
+"""Logs how training goes: learning rate, gradient norm, tokens per second, share of padding."""
 
 import time
 from typing import Any
@@ -11,7 +11,7 @@ from lemma.encoding import Batch
 
 
 class TrainingMonitor(Callback):
-    """Logs ``train/grad_norm`` (before clipping), ``train/tokens_per_second`` and ``train/padding`` every logged step.
+    """Logs ``train/lr``, ``train/grad_norm`` (before clipping), ``train/tokens_per_second`` and ``train/padding``.
 
     Tokens are real ones, prompts included, of all ranks if they keep step; time is that of training steps alone.
     """
@@ -26,7 +26,8 @@ class TrainingMonitor(Callback):
         self._start = time.perf_counter()
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Log the norm of the whole gradient."""
+        """Log the learning rate of the step to come, and the norm of the whole gradient."""
+        pl_module.log("train/lr", optimizer.param_groups[0]["lr"])
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         pl_module.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
 

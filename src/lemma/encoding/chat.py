@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, field
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from lemma.encoding.tokenizer import stop_token_id
 from lemma.prompts import PromptArgs, render_completion, render_messages, template_hash
-from lemma.types import Problem
+from lemma.types import InputError, Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +61,20 @@ class ChatEncoder:
         return sorted({self.stop_id, self.tokenizer.eos_token_id})
 
     def encode_prompt(self, problem: str) -> list[int]:
-        """Return the ids of the chat that asks a problem, generation prompt included, with exactly one BOS if any."""
-        text = self.tokenizer.apply_chat_template(
-            render_messages(problem, self.prompt), tokenize=False, add_generation_prompt=True
-        )
-        ids = self._ids(text)
+        """Return the ids of the chat that asks a problem, generation prompt included, with exactly one BOS if any.
+
+        Raises:
+            InputError: If the chat template refuses the messages (some have no system role).
+        """
+        messages = render_messages(problem, self.prompt)
+        try:
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            roles = ", ".join(message["role"] for message in messages)
+            raise InputError(
+                f"The chat template refuses the roles {roles}: {error}. Is a system prompt set?"
+            ) from error
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return [self._bos, *ids] if self._bos is not None and ids[0] != self._bos else ids
 
     def encode(self, problem: Problem, *, weight: float = 1.0) -> Example:
@@ -77,7 +87,10 @@ class ChatEncoder:
         Raises:
             InputError: If the problem has no answer.
         """
-        completion = [*self._ids(render_completion(problem, self.prompt)), self.stop_id]
+        text = render_completion(problem, self.prompt)
+        # text that spells a special token (</s>, <|im_end|>) stays text, or the policy would learn to stop there
+        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        completion = [*ids, self.stop_id]
         return Example(problem.id, problem.source, self.encode_prompt(problem.problem), [completion], weight)
 
     def decode(self, ids: list[int]) -> str:
@@ -88,9 +101,6 @@ class ChatEncoder:
         """Return an example decoded, with the tokens that count in the loss between « and »."""
         prompt = self.tokenizer.decode(example.prompt_ids)
         return prompt + "".join(f"«{self.tokenizer.decode(ids)}»" for ids in example.completions)
-
-    def _ids(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -18,7 +18,7 @@ class Run:
     """One evaluation, read back from its files.
 
     Attributes:
-        name: How the run is called in tables.
+        name: How the run is called in tables: the folder that was given.
         results: Content of ``results.json``.
         pass_at_1: Share of correct samples of each problem, by (source, problem id).
     """
@@ -45,6 +45,8 @@ def load_run(folder: Path) -> Run:
         raise InputError(
             f"{folder}: no evaluation found ({error.filename} is missing); run `lemma validate`."
         ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{inner / 'records.jsonl'} or results.json: not UTF-8 ({error}).") from error
     except json.JSONDecodeError as error:
         raise InputError(f"{inner / 'results.json'}: not JSON ({error}).") from error
     pass_at_1 = {}
@@ -58,7 +60,7 @@ def load_run(folder: Path) -> Run:
                 pass_at_1[key] = record["num_correct"] / record["num_samples"]
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise InputError(f"{inner / 'records.jsonl'}:{number}: not a record ({error!r}).") from error
-    return Run(folder.name, results, pass_at_1)
+    return Run(str(folder), results, pass_at_1)
 
 
 def comparison_table(runs: Sequence[Run], *, by_level: bool = False) -> str:

@@ -72,10 +72,8 @@ class BenchmarkScores(nn.Module):
         for name, metric in self.metrics.items():
             metric.compute()  # merges the ranks
             values = metric.per_problem().cpu()  # (P,), NaN where not seen
-            figures[name] = self._estimate(name, values)
-            for level, members in self._levels.items():
-                if not values[members].isnan().all():
-                    figures[f"level_{level}/{name}"] = self._estimate(name, values[members])
+            groups = {name: values} | {f"level_{level}/{name}": values[at] for level, at in self._levels.items()}
+            figures |= {tag: self._estimate(name, v) for tag, v in groups.items() if not v.isnan().all()}
         return figures
 
     def _estimate(self, name: str, values: Tensor) -> Estimate:

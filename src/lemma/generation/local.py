@@ -1,10 +1,12 @@
 """The local engine: completions from prompts by transformers' ``generate``, each from a random stream of its own."""
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
 from transformers import (
     GenerationConfig,
@@ -109,18 +111,32 @@ def generate(
         for sample in sampling.samples
     ]
     results: list[list[Completion]] = [[] for _ in problems]
-    was_training = model.training
-    model.eval()
-    try:
+    with _generating(model):
         for rows in _batches(requests, sampling):
             prompts = [ids for *_, ids in rows]
             seeds = [_row_seed(problems[number], sample, sampling) for number, sample, _ in rows]
             generated = _generate_rows(model, prompts, seeds, encoder, sampling)
             for (number, sample, _), ids in zip(rows, generated, strict=True):
                 results[number].append(_completion(problems[number], sample, ids, encoder))
-    finally:
-        model.train(was_training)
     return [sorted(completions, key=lambda completion: completion.sample) for completions in results]
+
+
+@contextlib.contextmanager
+def _generating(model: nn.Module) -> Iterator[None]:
+    """Put a model in evaluation mode and its folder's sampling settings aside, and put both back.
+
+    ``generate`` would take repetition_penalty, top_p and the like from the model's own settings, in silence.
+    """
+    causal_lm = model.get_base_model() if isinstance(model, PeftModel) else model
+    modes = {module: module.training for module in model.modules()}
+    settings, causal_lm.generation_config = causal_lm.generation_config, GenerationConfig()
+    model.eval()
+    try:
+        yield
+    finally:
+        causal_lm.generation_config = settings
+        for module, training in modes.items():
+            module.training = training
 
 
 def _row_seed(problem: Problem, sample: int, sampling: SamplingArgs) -> int | None:

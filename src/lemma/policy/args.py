@@ -45,8 +45,8 @@ class PolicyArgs:
     """Branch, tag or commit on the hub."""
     dtype: str = "float32"
     """Data type of the base weights: float32, bfloat16, float16 or auto (as stored). LoRA weights stay float32."""
-    attn_implementation: str = "sdpa"
-    """Attention kernel of transformers: sdpa, eager or flash_attention_2."""
+    attn_implementation: str | None = None
+    """Attention kernel: sdpa, eager or flash_attention_2; null lets transformers choose for the model."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, about a third more time."""
     method: str = "lora"

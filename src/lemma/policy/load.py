@@ -1,46 +1,49 @@
 """Loads a base model and wraps it: LoRA from scratch, from an existing adapter, or all weights."""
 
-import json
 import warnings
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lemma.assets import resolve_base
 from lemma.policy.args import LoraArgs, PolicyArgs
 from lemma.types import InputError
 
-_LOGIT_SCALES = ("logit_scale", "logits_scaling", "lm_head_multiplier", "mup_width_multiplier")
+_LOGIT_SCALES = ("logit_scale", "logits_scaling", "lm_head_multiplier", "mup_width_multiplier", "output_multiplier")
 
 
 def load_base(args: PolicyArgs) -> PreTrainedModel:
-    """Return the base model with neutral generation settings, in evaluation mode.
+    """Return the base model, in evaluation mode.
 
     Raises:
-        InputError: If it cannot be found or read, or scales its logits in a way that the chunked head does not know.
+        InputError: If it cannot be found or read, lacks weights that transformers would fill with random numbers, or
+            scales its logits in a way that the chunked head does not know.
     """
     name = resolve_base(args.base)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, report = AutoModelForCausalLM.from_pretrained(
             name,
             revision=args.revision,
             dtype=args.dtype if args.dtype == "auto" else getattr(torch, args.dtype),
             attn_implementation=args.attn_implementation,
             trust_remote_code=args.trust_remote_code,
             use_safetensors=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise InputError(f"model.policy.base: no model could be loaded from {args.base!r}: {error}") from error
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise InputError(f"model.policy.base: {args.base!r} lacks {len(missing)} weights, first {missing[0]}.")
     text_config = model.config.get_text_config()
     for key in _LOGIT_SCALES:
         if getattr(text_config, key, None) not in (None, 1, 1.0):
             raise InputError(f"model.policy.base: {args.base!r} sets {key}, which Lemma's head does not apply.")
-    # generate() would otherwise take repetition_penalty, top_p and the like from the model's folder, in silence
-    model.generation_config = GenerationConfig()
     return model
 
 
@@ -84,8 +87,8 @@ def _wrap_existing(model: PreTrainedModel, folder: Path, base: str) -> nn.Module
     """Wrap the base with a saved adapter, and refuse one whose weights do not match it key by key."""
     try:
         config = PeftConfig.from_pretrained(str(folder))
-    except (TypeError, ValueError, json.JSONDecodeError) as error:
-        raise InputError(f"{folder / 'adapter_config.json'}: not a PEFT configuration: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder / 'adapter_config.json'}: not a PEFT configuration: {error!r}") from error
     if not isinstance(config, LoraConfig):
         raise InputError(f"{folder / 'adapter_config.json'}: expected peft_type LORA, but got {config.peft_type}.")
     if config.base_model_name_or_path not in (None, base, resolve_base(base)):
@@ -96,7 +99,10 @@ def _wrap_existing(model: PreTrainedModel, folder: Path, base: str) -> nn.Module
     config.inference_mode = False
     wrapped = _wrap(model, config, f"{folder / 'adapter_config.json'}: target_modules")
     expected = {name: tuple(tensor.shape) for name, tensor in get_peft_model_state_dict(wrapped).items()}
-    weights = load_file(folder / "adapter_model.safetensors")
+    try:
+        weights = load_file(folder / "adapter_model.safetensors")
+    except SafetensorError as error:
+        raise InputError(f"{folder / 'adapter_model.safetensors'}: not a whole safetensors file: {error}") from error
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if wrong := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
         name = wrong[0]

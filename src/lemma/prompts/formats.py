@@ -6,12 +6,12 @@ r"""Answer formats: how a worked solution and its answer are written as one comp
 
 from collections.abc import Callable
 
-from lemma.answers import last_boxed, strip_boxes
+from lemma.answers import Extraction, extract_answer, strip_boxes
 
 
 def render_boxed(solution: str, answer: str) -> str:
-    r"""Return the solution if its last box already holds the answer, else append ``\boxed{answer}``."""
-    if last_boxed(solution) == answer:
+    r"""Return the solution if a grader reads the answer from its box already, else append ``\boxed{answer}``."""
+    if (extraction := extract_answer(solution)) and extraction == Extraction(answer, "boxed"):
         return solution
     return _join(strip_boxes(solution), rf"The answer is \boxed{{{answer}}}.")
 
