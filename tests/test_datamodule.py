@@ -49,6 +49,14 @@ def test_fit_measures_the_same_subset_on_any_number_of_ranks_and_validate_measur
     assert len([i for batch in benchmark_batches(fn="validate", fit_problems=9) for i in batch]) == 23
 
 
+def test_another_seed_trains_on_other_problems_but_is_measured_on_the_same():
+    one, two = (
+        data_module(seed=seed, corpora=[arithmetic("train", 50)], benchmarks=[arithmetic("test", 20)]) for seed in (0, 1)
+    )
+    assert one.benchmarks == two.benchmarks
+    assert {e.problem_id for e in one.training.examples} != {e.problem_id for e in two.training.examples}
+
+
 def test_held_out_problems_are_never_trained_on_and_stay_held_out_when_the_corpus_grows():
     small, large = (
         data_module(corpora=[arithmetic("train", rows)], held_out_share=0.2, max_held_out=10_000).training

@@ -131,9 +131,9 @@ class MathDataModule(LightningDataModule):
         if self._prepared:
             return
         training, benchmarks, held = (
-            [load_corpus(args, root=self.root, seed=self.seed) for args in group]
-            for group in (self.corpora, self.benchmark_args, self.held_out_args)
-        )
+            [load_corpus(args, root=self.root, seed=seed) for args in group]
+            for group, seed in ((self.corpora, self.seed), (self.benchmark_args, 0), (self.held_out_args, 0))
+        )  # what measures a run is the same whatever its seed
         for corpus in benchmarks:
             _add_benchmark(self.benchmarks, corpus)
         for kind, corpora in (("train", training), ("benchmark", benchmarks), ("held_out", held)):
