@@ -30,7 +30,7 @@ def arithmetic(split: str, rows: int, **options) -> CorpusArgs:
 
 def benchmark_batches(**options) -> list[list[int]]:
     data = data_module(benchmarks=[arithmetic("test", 23)], benchmark_batch_size=4, **options)
-    return [[item.index for item in batch] for batch in data.val_dataloader()[-1]]
+    return [[item.index for item in batch.items] for batch in data.val_dataloader()[-1]]
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5])

@@ -42,7 +42,7 @@ from lemma.encoding import (
     load_tokenizer,
     padded,
 )
-from lemma.evaluation import BenchmarkItem
+from lemma.evaluation import BenchmarkBatch, BenchmarkItem
 from lemma.prompts import PromptArgs
 from lemma.types import InputError, Problem
 
@@ -200,7 +200,7 @@ class MathDataModule(LightningDataModule):
         dataset = PlannedExamples(examples, functools.partial(_layout, pad_id=self.encoder.pad_id))
         return PlannedLoader(dataset, sampler, num_workers=self.num_workers)
 
-    def _benchmark_batches(self) -> list[list[BenchmarkItem]]:
+    def _benchmark_batches(self) -> list[BenchmarkBatch]:
         """Return this rank's benchmark problems in batches, as many batches on every rank, empty ones if need be."""
         limit = self.fit_problems if self.trainer.state.fn == "fit" else None
         items = [item for problems in self.benchmarks.values() for item in _subset(problems, limit)]
@@ -208,7 +208,7 @@ class MathDataModule(LightningDataModule):
         size, ranks = self.benchmark_batch_size, self.trainer.world_size
         mine = items[self.trainer.global_rank :: ranks]
         num_batches = -(-len(items[::ranks]) // size)  # rank 0 has the most
-        return [mine[i * size : (i + 1) * size] for i in range(num_batches)]
+        return [BenchmarkBatch(mine[i * size : (i + 1) * size]) for i in range(num_batches)]
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move training batches; benchmark problems hold no tensors."""

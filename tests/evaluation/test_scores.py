@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lemma.answers import Graded
-from lemma.evaluation import BenchmarkItem, BenchmarkScores, EvaluationArgs, Evaluator
+from lemma.evaluation import BenchmarkBatch, BenchmarkItem, BenchmarkScores, EvaluationArgs, Evaluator
 from lemma.evaluation.scores import _votes
 from lemma.generation import SamplingArgs
 from lemma.policy import Policy, PolicyArgs
@@ -133,7 +133,7 @@ def evaluate(model, encoder, problems, cuts, benchmarks=None, args=ARGS):
     evaluator = Evaluator(args, benchmarks or {"toy": problems}, encoder, torch.device("cpu"))
     items = [BenchmarkItem(i, problem) for i, problem in enumerate(problems)]
     for cut in cuts:
-        evaluator.step(model, [items[i] for i in cut])
+        evaluator.step(model, BenchmarkBatch([items[i] for i in cut]))
     return evaluator.finish(lambda value: [value])
 
 

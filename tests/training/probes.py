@@ -1,4 +1,4 @@
-"""Callbacks for tests: they kill their own process in the middle of training, keep gradients, look at modes."""
+"""Callbacks for tests: they kill their own process, keep gradients, note modes and normalisers."""
 
 import os
 from pathlib import Path
@@ -54,3 +54,12 @@ class LayerModes(Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         layer = pl_module.policy.causal_lm.model.layers[0]
         self.seen.append((layer.training, layer.gradient_checkpointing))
+
+
+class WindowWeights(Callback):
+    """Notes the type of each training batch's normaliser."""
+
+    seen: ClassVar[list[torch.dtype]] = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        self.seen.append(batch.window_weight.dtype)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 
 def test_decoder_layers_train_with_gradient_checkpointing_before_and_after_validation(lemma, tmp_path, monkeypatch):
@@ -13,3 +14,24 @@ def test_decoder_layers_train_with_gradient_checkpointing_before_and_after_valid
     flags += ["--trainer.callbacks", '[{"class_path": "probes.LayerModes"}]', "--trainer.val_check_interval", "2"]
     lemma("fit", *flags, "--trainer.max_steps", "5", "--trainer.default_root_dir", str(tmp_path))
     assert probes.LayerModes.seen == [(True, True)] * 5
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed", "64-true"])
+def test_no_precision_rounds_the_normaliser_of_a_window_or_trips_over_benchmarks(
+    lemma, tmp_path, monkeypatch, precision
+):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    probes = pytest.importorskip("probes")
+    probes.WindowWeights.seen.clear()
+    flags = [
+        "--trainer.precision",
+        precision,
+        "--trainer.limit_val_batches",
+        "1.0",
+        "--trainer.val_check_interval",
+        "1",
+    ]
+    flags += ["--data.benchmarks", '[{"name": "arithmetic", "split": "test", "max_rows": 3}]']
+    flags += ["--trainer.callbacks", '[{"class_path": "probes.WindowWeights"}]', "--data.batch_size", "11"]
+    lemma("fit", *flags, "--trainer.max_steps", "1", "--trainer.default_root_dir", str(tmp_path))
+    assert probes.WindowWeights.seen == [torch.float32]

@@ -1,32 +1,42 @@
 """Layouts turn examples into tensors. ``padded`` is one completion a row, right-padded."""
 
-from dataclasses import dataclass, replace
-
 import torch
 from torch import Tensor
 
 from lemma.encoding.chat import Example
 
 
-@dataclass
 class Batch:
     """One micro-batch of N completions.
+
+    No dataclass on purpose: Lightning's precision plugins convert the floating-point tensors of any collection or
+    dataclass, and under ``bf16-true`` a normaliser of three digits would be a wrong loss.
 
     Attributes:
         input_ids: (B, L) long.
         attention_mask: (B, L) bool, True on real tokens.
         completion_mask: (B, L) bool, True on completion tokens.
-        weights: (N,) float, weight of each completion's tokens in the loss; 0 for a row that only fills a rank's turn.
-        window_weight: () float, sum of weight x completion tokens over the whole window, all ranks included.
+        weights: (N,) float32, weight of each completion's tokens in the loss; 0 for a row that only fills a turn.
+        window_weight: () float32, sum of weight x completion tokens over the whole window, all ranks included.
         num_tokens: Real tokens of the rows that count, prompts included.
     """
 
-    input_ids: Tensor
-    attention_mask: Tensor
-    completion_mask: Tensor
-    weights: Tensor
-    window_weight: Tensor
-    num_tokens: int
+    def __init__(
+        self,
+        *,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        completion_mask: Tensor,
+        weights: Tensor,
+        window_weight: Tensor,
+        num_tokens: int,
+    ) -> None:
+        self.input_ids = input_ids
+        self.attention_mask = attention_mask
+        self.completion_mask = completion_mask
+        self.weights = weights
+        self.window_weight = window_weight
+        self.num_tokens = num_tokens
 
     @property
     def num_positions(self) -> int:
@@ -35,8 +45,7 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch with its tensors on a device."""
-        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **tensors)
+        return Batch(**{n: value.to(device) if isinstance(value, Tensor) else value for n, value in vars(self).items()})
 
 
 def padded(examples: list[Example], *, pad_id: int, window_weight: float) -> Batch:
@@ -58,9 +67,9 @@ def padded(examples: list[Example], *, pad_id: int, window_weight: float) -> Bat
         attention_mask[i, :end] = True
         completion_mask[i, len(prompt) : end] = True
     return Batch(
-        input_ids,
-        attention_mask,
-        completion_mask,
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        completion_mask=completion_mask,
         weights=torch.tensor([weight for *_, weight in rows], dtype=torch.float32),
         window_weight=torch.tensor(window_weight, dtype=torch.float32),
         num_tokens=sum(len(prompt) + len(completion) for prompt, completion, weight in rows if weight > 0),

@@ -1,11 +1,12 @@
 """Evaluation: benchmarks are generated for, graded, scored and recorded; runs are compared."""
 
 from lemma.evaluation.comparison import Gain, Run, comparison_table, load_run, paired_gain
-from lemma.evaluation.evaluator import BenchmarkItem, EvaluationArgs, Evaluator
+from lemma.evaluation.evaluator import BenchmarkBatch, BenchmarkItem, EvaluationArgs, Evaluator
 from lemma.evaluation.records import Evaluation, Record
 from lemma.evaluation.scores import BenchmarkScores, Estimate
 
 __all__ = [
+    "BenchmarkBatch",
     "BenchmarkItem",
     "BenchmarkScores",
     "Estimate",

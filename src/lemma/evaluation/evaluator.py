@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -41,11 +41,23 @@ class EvaluationArgs:
                 raise InputError(f"model.evaluation.ks: expected values in {limit}, but got {k}.")
 
 
-class BenchmarkItem(NamedTuple):
+@dataclass(frozen=True)
+class BenchmarkItem:
     """A benchmark's problem and its index there."""
 
     index: int
     problem: Problem
+
+
+class BenchmarkBatch:
+    """Some problems of a validation step, none if other ranks have more; opaque to Lightning, which would copy into it.
+
+    Args:
+        items: The problems.
+    """
+
+    def __init__(self, items: Sequence[BenchmarkItem]) -> None:
+        self.items = items
 
 
 class Evaluator:
@@ -82,9 +94,9 @@ class Evaluator:
         self._grader = Grader(num_workers=args.grader_workers, timeout=args.grader_timeout)
         self._started = time.monotonic()
 
-    def step(self, model: nn.Module, items: Sequence[BenchmarkItem]) -> None:
-        """Generate for, grade, score and record some problems; none at all is allowed."""
-        if not items:
+    def step(self, model: nn.Module, batch: BenchmarkBatch) -> None:
+        """Generate for, grade, score and record the problems of a batch."""
+        if not (items := batch.items):
             return
         start = time.monotonic()
         completions = generate(model, [item.problem for item in items], self.encoder, self.args.sampling)

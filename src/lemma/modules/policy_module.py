@@ -8,7 +8,7 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from lemma.encoding import Batch
-from lemma.evaluation import BenchmarkItem, Evaluation, EvaluationArgs, Evaluator
+from lemma.evaluation import BenchmarkBatch, Evaluation, EvaluationArgs, Evaluator
 from lemma.modules.optim import OptimizerArgs, build_optimizer
 from lemma.modules.resume import gather_objects, open_gradients, rng_state, set_open_gradients, set_rng_state
 from lemma.objectives import sft_loss
@@ -100,9 +100,9 @@ class PolicyModule(LightningModule):
         self.held_out_loss.reset()
         self._evaluator = Evaluator(self.evaluation_args, data.benchmarks, data.encoder, self.device)
 
-    def validation_step(self, batch: Batch | list[BenchmarkItem], batch_idx: int, dataloader_idx: int = 0) -> None:
+    def validation_step(self, batch: Batch | BenchmarkBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add a held-out batch to the loss, or generate for and grade some benchmark problems."""
-        if not isinstance(batch, Batch):
+        if isinstance(batch, BenchmarkBatch):
             self._evaluator.step(self.policy.model, batch)
             return
         logps, mask = self.policy.completion_logps(batch)
