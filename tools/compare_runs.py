@@ -6,22 +6,24 @@ Prints every figure with its 95 % interval, and each run's gain in pass@1 over t
 import sys
 from pathlib import Path
 
-from jsonargparse import auto_cli
+from jsonargparse import ArgumentParser
 
 from lemma.evaluation import comparison_table, load_run, paired_gain
 from lemma.types import InputError
 
 
-def compare_runs(runs: list[Path], by_level: bool = False) -> None:
-    """Compare evaluations.
+def compare_runs(folders: list[Path], *, by_level: bool) -> None:
+    """Print a table of all runs, and the gain of each over the first.
 
     Args:
-        runs: Run directories, or folders with records.jsonl and results.json; the first is the one to improve on.
+        folders: Run directories, or folders with records.jsonl and results.json.
         by_level: Show the figures of each level too.
+
+    Raises:
+        InputError: If an evaluation cannot be read, or was made on other problems than the first.
     """
-    loaded = [load_run(folder) for folder in runs]
-    print(comparison_table(loaded, by_level=by_level))
-    first, *others = loaded
+    first, *others = runs = [load_run(folder) for folder in folders]
+    print(comparison_table(runs, by_level=by_level))
     for run in others:
         for source in run.results["benchmarks"]:
             gain = paired_gain(first, run, source)
@@ -32,7 +34,11 @@ def compare_runs(runs: list[Path], by_level: bool = False) -> None:
 
 
 if __name__ == "__main__":
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+", help="run directories; the first is the one to improve on")
+    parser.add_argument("--by_level", action="store_true", help="show the figures of each level too")
+    arguments = parser.parse_args()
     try:
-        auto_cli(compare_runs, as_positional=True)
+        compare_runs([Path(run) for run in arguments.runs], by_level=arguments.by_level)
     except InputError as error:
         sys.exit(f"compare_runs: error: {error}")

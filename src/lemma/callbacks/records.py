@@ -33,7 +33,7 @@ class EvaluationFiles(Callback):
         }
         write_json(folder / "results.json", results)
         if trainer.state.fn == "validate":
-            rank_zero_info(f"{results_table(evaluation)}\nRecords and results: {folder}")
+            rank_zero_info(f"\n{results_table(evaluation)}\nRecords and results: {folder}")
 
 
 class SampleTable(Callback):
