@@ -3,6 +3,7 @@
 import logging
 import sys
 import warnings
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from lemma.callbacks import (
 )
 from lemma.corpora import CorpusArgs, corpus_args, given_args
 from lemma.datamodule import MathDataModule
+from lemma.encoding import TokenizerArgs
 from lemma.modules import PolicyModule
 from lemma.types import InputError
 
@@ -35,10 +37,6 @@ class LemmaParser(LightningArgumentParser):
         """Print nothing; ``--help`` prints all."""
 
 
-_TOKENIZER_LINKS = {name: name for name in ("base", "revision", "trust_remote_code", "chat_template")}
-"""Field of ``PolicyArgs`` → field of ``TokenizerArgs``: the tokenizer is always the policy's own."""
-
-
 # As a plain dataclass, a corpus in a list that replaces another of the same length would inherit its unset keys.
 register_type(CorpusArgs, serializer=given_args, deserializer=corpus_args, deserializer_exceptions=TypeError)
 
@@ -48,8 +46,8 @@ class LemmaCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link what must agree, and add the callbacks that every run has."""
-        for ours, theirs in _TOKENIZER_LINKS.items():
-            parser.link_arguments(f"model.init_args.policy.{ours}", f"data.tokenizer.{theirs}")
+        for field in fields(TokenizerArgs):  # the tokenizer is always the policy's own
+            parser.link_arguments(f"model.init_args.policy.{field.name}", f"data.tokenizer.{field.name}")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")

@@ -137,7 +137,7 @@ class MathDataModule(LightningDataModule):
         for corpus in benchmarks:
             _add_benchmark(self.benchmarks, corpus)
         for kind, corpora in (("train", training), ("benchmark", benchmarks), ("held_out", held)):
-            self.data_hashes |= {f"{kind}/{corpus.source}": corpus.sha256 for corpus in corpora}
+            self.data_hashes |= {f"{kind}/{i}/{corpus.source}": corpus.sha256 for i, corpus in enumerate(corpora)}
         rank_zero_info(reading_report({"train": training, "benchmark": benchmarks, "held out": held}))
         if training:
             self.training = self._build_training_set(training, held)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lemma.encoding import Example, Limits, truncate_all
+from lemma.encoding import Example, Limits, census_table, truncate_all
 from lemma.types import InputError
 
 
@@ -17,7 +17,7 @@ def test_lengths_up_to_the_limit_pass_untouched_under_every_policy():
     for policy in ("error", "drop", "keep_start"):
         kept, census = truncate_all([FITS], Limits(4, 3, policy))
         assert kept == [FITS]
-        assert vars(census["toy"]) == {
+        assert vars(census) == {
             "rows": 1, "prompt_tokens": 4, "completion_tokens": 3, "longest": 7, "dropped": 0, "answer_cut": 0,
         }  # fmt: skip
 
@@ -36,7 +36,7 @@ def test_error_names_the_problem_its_lengths_and_the_limits(long):
 def test_drop_leaves_out_what_is_too_long_and_counts_it():
     kept, census = truncate_all([LONG_PROMPT, FITS, LONG_COMPLETION], Limits(4, 3, "drop"))
     assert kept == [FITS]
-    assert (census["toy"].rows, census["toy"].dropped, census["toy"].answer_cut) == (1, 2, 0)
+    assert (census.rows, census.dropped, census.answer_cut) == (1, 2, 0)
 
 
 def test_keep_start_cuts_the_completion_marks_it_and_drops_a_long_prompt():
@@ -44,7 +44,7 @@ def test_keep_start_cuts_the_completion_marks_it_and_drops_a_long_prompt():
     assert [one.problem_id for one in kept] == ["fits", "completion"]
     assert kept[1].completions == [[10, 11, 12]]  # no stop token: the policy does not learn to stop in mid-solution
     assert [one.answer_cut for one in kept] == [False, True]
-    assert vars(census["toy"]) == {
+    assert vars(census) == {
         "rows": 2, "prompt_tokens": 8, "completion_tokens": 6, "longest": 7, "dropped": 1, "answer_cut": 1,
     }  # fmt: skip
 
@@ -53,14 +53,13 @@ def test_only_the_completions_that_are_too_long_are_cut():
     [kept], census = truncate_all([example("pair", 2, 3, 6)], Limits(4, 4, "keep_start"))
     assert kept.completions == [[10, 11, 2], [10, 11, 12, 13]]
     assert kept.answer_cut
-    assert (census["toy"].completion_tokens, census["toy"].longest) == (7, 6)
+    assert (census.completion_tokens, census.longest) == (7, 6)
 
 
-def test_the_census_is_by_source():
-    examples = [example("a", 2, 2, source="x"), example("b", 9, 2, source="y"), example("c", 3, 1, source="x")]
-    kept, census = truncate_all(examples, Limits(4, 3, "drop"))
-    assert [one.problem_id for one in kept] == ["a", "c"]
-    assert {source: (c.rows, c.dropped) for source, c in census.items()} == {"x": (2, 0), "y": (0, 1)}
+def test_the_table_gives_each_corpus_a_row_even_where_two_share_a_source():
+    censuses = [("x", truncate_all(rows, Limits(4, 3, "drop"))[1]) for rows in ([FITS], [FITS, LONG_PROMPT])]
+    rows = [line.split() for line in census_table(censuses).splitlines()[2:]]
+    assert [(row[0], row[1], row[5]) for row in rows] == [("x", "1", "0.0%"), ("x", "1", "50.0%")]
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,13 @@ from lemma.encoding.chat import ChatEncoder, Example
 from lemma.encoding.layouts import Batch, padded
 from lemma.encoding.tokenizer import CHAT_TEMPLATES, TokenizerArgs, load_tokenizer, stop_token_id
 from lemma.encoding.training_set import HoldOut, TrainingSet, build_training_set, find_overlaps
-from lemma.encoding.truncation import Limits, SourceCensus, census_table, truncate_all
+from lemma.encoding.truncation import Census, Limits, census_table, truncate_all
 from lemma.encoding.windows import Geometry, PlannedExamples, PlannedLoader, PlannedSampler, plan
 
 __all__ = [
     "CHAT_TEMPLATES",
     "Batch",
+    "Census",
     "ChatEncoder",
     "Example",
     "Geometry",
@@ -18,7 +19,6 @@ __all__ = [
     "PlannedExamples",
     "PlannedLoader",
     "PlannedSampler",
-    "SourceCensus",
     "TokenizerArgs",
     "TrainingSet",
     "build_training_set",

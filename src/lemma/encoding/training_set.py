@@ -7,7 +7,7 @@ import numpy as np
 
 from lemma.corpora import Corpus, Mixture, exact_overlaps, held_out, problem_key
 from lemma.encoding.chat import ChatEncoder, Example
-from lemma.encoding.truncation import Limits, SourceCensus, census_table, truncate_all
+from lemma.encoding.truncation import Census, Limits, census_table, truncate_all
 from lemma.types import InputError, Problem
 
 
@@ -65,7 +65,7 @@ def build_training_set(
     Raises:
         InputError: If nothing is left of a corpus, or an example is too long and truncation is ``error``.
     """
-    examples, kept_back, sizes, census = [], [], [], {}
+    examples, kept_back, sizes, censuses = [], [], [], []
     for corpus in corpora:
         problems = [p for p in corpus.problems if problem_key(p.problem) not in dropped]
         sides = {True: [], False: []}
@@ -77,13 +77,13 @@ def build_training_set(
         kept_back += _encode(sides[True], corpus, encoder, limits)[0]
         examples += train
         sizes.append(len(train))
-        census |= counts
+        censuses.append((corpus.source, counts))
     picked = np.random.default_rng(seed).permutation(len(kept_back))[: hold_out.max_examples]
     out = [kept_back[i] for i in picked]
     for corpus in held:
         out += _encode(corpus.problems, corpus, encoder, limits)[0]
     report = (
-        f"Training data, beside {len(out)} held-out examples\n{census_table(census)}\n"
+        f"Training data, beside {len(out)} held-out examples\n{census_table(censuses)}\n"
         f"One example, the tokens that count in the loss between « and »:\n{encoder.describe(examples[0])}\n"
     )
     mixture = Mixture(sizes, [corpus.args.weight for corpus in corpora], seed)
@@ -115,6 +115,6 @@ def find_overlaps(
 
 def _encode(
     problems: Iterable[Problem], corpus: Corpus, encoder: ChatEncoder, limits: Limits
-) -> tuple[list[Example], dict[str, SourceCensus]]:
+) -> tuple[list[Example], Census]:
     weight = corpus.args.loss_weight
     return truncate_all((encoder.encode(problem, weight=weight) for problem in problems), limits)

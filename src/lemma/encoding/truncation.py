@@ -1,7 +1,6 @@
 """Decides what happens to examples that are too long, and counts it."""
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tabulate import tabulate
@@ -63,8 +62,8 @@ def truncate(example: Example, limits: Limits) -> Example | None:
 
 
 @dataclass
-class SourceCensus:
-    """Counts of one source: rows, tokens, and what truncation did.
+class Census:
+    """Counts of one corpus: rows, tokens, and what truncation did.
 
     Attributes:
         rows: Examples that remain.
@@ -83,11 +82,11 @@ class SourceCensus:
     answer_cut: int = 0
 
 
-def truncate_all(examples: Iterable[Example], limits: Limits) -> tuple[list[Example], dict[str, SourceCensus]]:
-    """Apply ``truncate`` to every example and count the outcome by source."""
-    kept, census = [], defaultdict(SourceCensus)
+def truncate_all(examples: Iterable[Example], limits: Limits) -> tuple[list[Example], Census]:
+    """Apply ``truncate`` to every example of a corpus, and count the outcome."""
+    kept, counts = [], Census()
     for example in examples:
-        counts, short = census[example.source], truncate(example, limits)
+        short = truncate(example, limits)
         if short is None:
             counts.dropped += 1
             continue
@@ -97,14 +96,14 @@ def truncate_all(examples: Iterable[Example], limits: Limits) -> tuple[list[Exam
         counts.completion_tokens += sum(map(len, short.completions))
         counts.longest = max(counts.longest, len(short.prompt_ids) + max(map(len, short.completions)))
         counts.answer_cut += short.answer_cut
-    return kept, dict(census)
+    return kept, counts
 
 
-def census_table(census: dict[str, SourceCensus]) -> str:
-    """Return the census as a table: rows and tokens per source, the share that is too long, what became of it."""
+def census_table(censuses: Sequence[tuple[str, Census]]) -> str:
+    """Return a table of (source, census): rows, tokens, the share that is too long, what became of it."""
     headers = ["corpus", "rows", "prompt tokens", "completion tokens", "longest", "too long", "dropped", "answer cut"]
     rows = []
-    for source, counts in census.items():
+    for source, counts in censuses:
         total = counts.rows + counts.dropped
         too_long = counts.dropped + counts.answer_cut
         shares = [f"{count / total:.1%}" for count in (too_long, counts.dropped, counts.answer_cut)]
