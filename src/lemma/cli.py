@@ -125,9 +125,10 @@ def _input_error(error: BaseException | None) -> InputError | None:
 
 def _quieten() -> None:
     """Drop advertisement and deprecations inside libraries, on which a user cannot act."""
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: not record.getMessage().startswith(("💡", "`weights_only` was not set"))
-    )
+    for name in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
+        logging.getLogger(f"lightning.pytorch.{name}").addFilter(
+            lambda record: not record.getMessage().startswith(("💡", "`weights_only` was not set"))
+        )
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing. is deprecated")
     # every figure is computed from merged ranks and equal on each; a second reduction would only cost time
     warnings.filterwarnings("ignore", message="It is recommended to use .self.log.*sync_dist=True")

@@ -106,7 +106,6 @@ def test_intervals_repeat_with_the_seed():
     assert interval(1) == interval(1)
 
 
-@pytest.mark.filterwarnings("ignore:The ``compute`` method:UserWarning")
 def test_an_empty_benchmark_part_gives_no_figures_and_no_error():
     scores = BenchmarkScores(PROBLEMS, num_samples=1, ks=[1], greedy=True, seed=0)
     assert scores.estimates() == {}
@@ -191,7 +190,6 @@ def test_greedy_alone_gives_accuracy_alone(model, encoder, problems):
     assert [record.as_json()["num_samples"] for record in evaluation.records] == [0, 0]
 
 
-@pytest.mark.filterwarnings("ignore:The ``compute`` method:UserWarning")
 def test_a_benchmark_of_which_nothing_was_seen_leaves_the_others_their_figures(model, encoder, problems):
     # `--trainer.limit_val_batches 1`, or Lightning's sanity check, over two benchmarks
     other = [Problem("q0", "other", "1 + 1?", answer="2")]

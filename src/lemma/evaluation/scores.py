@@ -70,8 +70,7 @@ class BenchmarkScores(nn.Module):
         """Return the figures by name: ``pass@1``, ``level_3/pass@1``, …; problems that were not seen do not count."""
         figures: dict[str, Estimate] = {}
         for name, metric in self.metrics.items():
-            metric.compute()  # merges the ranks
-            values = metric.per_problem().cpu()  # (P,), NaN where not seen
+            values = metric.per_problem().cpu()  # (P,), NaN where not seen; merges the ranks
             groups = {name: values} | {f"level_{level}/{name}": values[at] for level, at in self._levels.items()}
             figures |= {tag: self._estimate(name, v) for tag, v in groups.items() if not v.isnan().all()}
         return figures
