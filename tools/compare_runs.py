@@ -1,8 +1,9 @@
 """Compare evaluations of runs: python tools/compare_runs.py runs/base runs/sft
 
-Prints every figure with its 95 % interval, and each run's gain in pass@1 over the first with a paired interval.
+Prints every figure with its 95 % interval, and each run's gain over the first with a paired interval.
 """
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -24,13 +25,16 @@ def compare_runs(folders: list[Path], *, by_level: bool) -> None:
     """
     first, *others = runs = [load_run(folder) for folder in folders]
     print(comparison_table(runs, by_level=by_level))
+    print("In per cent [95 % interval]; accuracy is of greedy decoding, pass@k and maj@k of k sampled completions.\n")
     for run in others:
-        for source in run.results["benchmarks"]:
-            gain = paired_gain(first, run, source)
-            print(
-                f"{run.name} over {first.name} on {source}: pass@1 {100 * gain.value:+.1f} points, "
-                f"paired 95 % interval [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}], {gain.num_problems} problems"
-            )
+        for source, metric in itertools.product(run.results["benchmarks"], ("accuracy", "pass@1")):
+            if any(key[0] == source for key in run.values[metric]):
+                gain = paired_gain(first, run, source, metric=metric)
+                interval = f"paired 95 % interval [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
+                print(
+                    f"{run.name} over {first.name} on {source}: {metric} {100 * gain.value:+.1f} points, {interval}, "
+                    f"{gain.num_problems} problems"
+                )
 
 
 if __name__ == "__main__":

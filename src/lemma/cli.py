@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lemma.callbacks import (
     AdapterExport,
@@ -21,6 +22,7 @@ from lemma.callbacks import (
     RunFiles,
     SampleTable,
     TrainingMonitor,
+    refuse_missing_checkpoint,
     refuse_other_run,
 )
 from lemma.corpora import CorpusArgs, corpus_args, given_args
@@ -69,10 +71,15 @@ class LemmaCLI(LightningCLI):
         """Take nothing from a checkpoint over the command line, as LightningCLI would, in silence."""
 
     def before_fit(self) -> None:
-        """Refuse to write into the folder of another run, before anything is read."""
+        """Refuse a missing checkpoint, and to write into the folder of another run, before anything is read."""
         config = self.config_init[self.subcommand]
+        refuse_missing_checkpoint(config.ckpt_path)
         if not config.trainer.fast_dev_run:
             refuse_other_run(Path(config.trainer.default_root_dir or "."), resuming=bool(config.ckpt_path))
+
+    def before_validate(self) -> None:
+        """Refuse a missing checkpoint before anything is read."""
+        refuse_missing_checkpoint(self.config_init[self.subcommand].ckpt_path)
 
     def validate(self, **kwargs: Any) -> None:
         """Run the verb; its table is ``EvaluationFiles``' own, with intervals."""
@@ -109,6 +116,8 @@ def main() -> None:
             parser_class=LemmaParser,
             auto_configure_optimizers=False,
         )
+    except MisconfigurationException as error:  # Lightning's: flags that cannot work here, such as a GPU that is not
+        sys.exit(f"lemma: error: {error}")
     except ValueError as error:
         cause = _input_error(error)
         if cause is None:
@@ -127,7 +136,7 @@ def _quieten() -> None:
     """Drop advertisement and deprecations inside libraries, on which a user cannot act."""
     for name in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
         logging.getLogger(f"lightning.pytorch.{name}").addFilter(
-            lambda record: not record.getMessage().startswith(("💡", "`weights_only` was not set"))
+            lambda record: not record.getMessage().startswith(("💡", "`weights_only` was not", "Loading `train_data"))
         )
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing. is deprecated")
     # every figure is computed from merged ranks and equal on each; a second reduction would only cost time

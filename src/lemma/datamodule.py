@@ -96,6 +96,8 @@ class MathDataModule(LightningDataModule):
         _check(benchmark_batch_size >= 1, "benchmark_batch_size", "at least 1", benchmark_batch_size)
         _check(fit_problems is None or fit_problems >= 1, "fit_problems", "null or at least 1", fit_problems)
         _check(on_overlap in ("error", "drop"), "on_overlap", "error or drop", on_overlap)
+        weighted = [corpus.source or corpus.name for corpus in corpora if corpus.weight is not None]
+        _check(len(weighted) in (0, len(corpora)), "corpora", "a weight in every corpus or in none", weighted)
         self.tokenizer_args = tokenizer
         self.corpora = corpora
         self.benchmark_args = benchmarks
@@ -141,6 +143,8 @@ class MathDataModule(LightningDataModule):
         rank_zero_info(reading_report({"train": training, "benchmark": benchmarks, "held out": held}))
         if training:
             self.training = self._build_training_set(training, held)
+            if stage == "fit":
+                rank_zero_info(self.training.report)
         self._prepared = True
 
     def _build_training_set(self, training: list[Corpus], held: list[Corpus]) -> TrainingSet:
@@ -149,7 +153,7 @@ class MathDataModule(LightningDataModule):
         overlaps = find_overlaps(training, tested, on_overlap=self.on_overlap)
         for mine, theirs in overlaps:
             rank_zero_info(f"dropped from training: {mine.source} {mine.id} is also {theirs.source} {theirs.id}")
-        training_set = build_training_set(
+        return build_training_set(
             training,
             held,
             {problem_key(mine.problem) for mine, _ in overlaps},
@@ -158,8 +162,6 @@ class MathDataModule(LightningDataModule):
             hold_out=self.hold_out,
             seed=self.seed,
         )
-        rank_zero_info(training_set.report)
-        return training_set
 
     def geometry(self) -> Geometry:
         """Return how windows are cut under the trainer's accumulation and ranks."""
@@ -178,7 +180,13 @@ class MathDataModule(LightningDataModule):
             )
         if self.trainer.world_size > 1 and self.trainer._accelerator_connector.use_distributed_sampler:
             raise InputError("trainer.use_distributed_sampler: expected false; MathDataModule shards windows itself.")
-        sampler = PlannedSampler(self.training.mixture.epoch_order, self.geometry())
+        geometry = self.geometry()
+        sampler = PlannedSampler(self.training.mixture.epoch_order, geometry)
+        rank_zero_info(
+            f"An epoch is {len(self.training.mixture)} examples in windows of {geometry.window_size} (batch_size "
+            f"{geometry.batch_size} x accumulate {geometry.accumulate} x ranks {geometry.num_ranks}): "
+            f"{-(-len(self.training.mixture) // geometry.window_size)} optimiser steps."
+        )
         self._train_loader = self._loader(self.training.examples, sampler)
         if self._resume_position is not None:
             self._train_loader.load_state_dict(self._resume_position)

@@ -199,7 +199,17 @@ def test_mapped_answer_that_is_empty_is_bad(given):
         mapped.to_problem(row({"q": "x", "a": given}), "s", columns={"problem": "q", "answer": "a"})
 
 
-@pytest.mark.parametrize("key", mapped.KEYS)
+@pytest.mark.parametrize("key", ["level", "subject"])
+def test_mapped_level_and_subject_may_be_absent_from_some_rows_but_not_from_all(write_lines, key):
+    path = write_lines("x.jsonl", {"q": "x", "a": "1", "extra": "2"}, {"q": "y", "a": "1"})
+    args = CorpusArgs("mapped", str(path), columns={"problem": "q", key: "extra"})
+    assert [getattr(p, key) is None for p in load_corpus(args, root=None, seed=0).problems] == [False, True]
+    typo = CorpusArgs("mapped", str(path), columns={"problem": "q", key: "exrta"})
+    with pytest.raises(InputError, match=rf"x.jsonl: no row has a value in column `exrta` \(mapped to {key}\)"):
+        load_corpus(typo, root=None, seed=0)
+
+
+@pytest.mark.parametrize("key", ["problem", "answer", "solution", "id"])
 def test_mapped_column_that_is_not_there_is_named_with_file_line_and_those_that_exist(write_lines, key):
     path = write_lines("x.jsonl", {"q": "x", "a": "1"})
     args = CorpusArgs("mapped", str(path), columns={"problem": "q"} | {key: "quesiton"})

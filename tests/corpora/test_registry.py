@@ -62,7 +62,7 @@ def ids(corpus):
 def test_a_wrong_value_is_refused_with_key_rule_and_value(values, message):
     with pytest.raises(InputError) as error:
         CorpusArgs(**{"name": "gsm8k"} | values)
-    assert str(error.value).startswith(f"data.corpora: expected {message}")
+    assert str(error.value).startswith(f"corpus: expected {message}")
 
 
 def test_yaml_becomes_corpora(tmp_path):

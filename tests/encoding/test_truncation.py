@@ -58,8 +58,11 @@ def test_only_the_completions_that_are_too_long_are_cut():
 
 def test_the_table_gives_each_corpus_a_row_even_where_two_share_a_source():
     censuses = [("x", truncate_all(rows, Limits(4, 3, "drop"))[1]) for rows in ([FITS], [FITS, LONG_PROMPT])]
-    rows = [line.split() for line in census_table(censuses).splitlines()[2:]]
-    assert [(row[0], row[1], row[5]) for row in rows] == [("x", "1", "0.0%"), ("x", "1", "50.0%")]
+    rows = [line.split() for line in census_table(censuses, [1, 3]).splitlines()[2:]]
+    assert [(row[0], row[1], row[3], row[7]) for row in rows] == [
+        ("x", "1", "25.0%", "0.0%"),
+        ("x", "1", "75.0%", "50.0%"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,9 @@ def results(value: float) -> dict:
 
 
 def row(problem_id: str, num_correct: int, num_samples: int = 4, source: str = "toy") -> dict:
-    return {"problem_id": problem_id, "source": source, "num_correct": num_correct, "num_samples": num_samples}
+    greedy = {"sample": -1, "verdict": "correct" if num_correct else "wrong"}
+    counts = {"num_correct": num_correct, "num_samples": num_samples}
+    return {"problem_id": problem_id, "source": source, **counts, "completions": [greedy]}
 
 
 @pytest.fixture
@@ -37,18 +39,18 @@ def test_a_run_is_read_from_its_folder_or_its_validate(write_run):
     folder = write_run("sft/validate", [row("a", 1), row("b", 4), row("a", 0, source="other")])
     for path in (folder, folder.parent):
         run = load_run(path)
-        assert run.pass_at_1 == {("toy", "a"): 0.25, ("toy", "b"): 1.0, ("other", "a"): 0.0}
+        assert run.values["pass@1"] == {("toy", "a"): 0.25, ("toy", "b"): 1.0, ("other", "a"): 0.0}
         assert run.results == results(0.5)
     assert load_run(folder.parent).name == str(folder.parent)
 
 
 def test_a_line_separator_inside_a_text_ends_no_record(write_run):
     rows = [{**row("a", 1), "problem": "one\u2028two\x85three"}, row("b", 2)]
-    assert load_run(write_run("run", rows)).pass_at_1 == {("toy", "a"): 0.25, ("toy", "b"): 0.5}
+    assert load_run(write_run("run", rows)).values["pass@1"] == {("toy", "a"): 0.25, ("toy", "b"): 0.5}
 
 
 def test_problems_without_samples_have_no_pass_at_1(write_run):
-    assert load_run(write_run("run", [row("a", 0, 0), row("b", 2)])).pass_at_1 == {("toy", "b"): 0.5}
+    assert load_run(write_run("run", [row("a", 0, 0), row("b", 2)])).values["pass@1"] == {("toy", "b"): 0.5}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,7 @@ def test_a_folder_without_an_evaluation_is_named(write_run, missing):
 
 
 def run_of(name: str, **values: float) -> Run:
-    return Run(name, results(0.5), {("toy", problem): value for problem, value in values.items()})
+    return Run(name, results(0.5), {"pass@1": {("toy", problem): value for problem, value in values.items()}})
 
 
 def test_a_gain_by_hand():
@@ -118,14 +120,14 @@ def test_an_even_gain_is_certain():
 
 def test_a_gain_repeats_with_its_seed_and_counts_its_benchmark_only():
     base, run = run_of("base", a=0.1, b=0.5, c=0.7, d=0.2), run_of("run", a=0.4, b=0.3, c=0.9, d=0.2)
-    extended = Run("run", {}, run.pass_at_1 | {("other", "z"): 1.0})
+    extended = Run("run", {}, {"pass@1": run.values["pass@1"] | {("other", "z"): 1.0}})
     assert paired_gain(base, run, "toy", seed=4) == paired_gain(base, extended, "toy", seed=4)
 
 
 @pytest.mark.parametrize("source", ["toy", "absent"])
 def test_runs_on_different_problems_are_not_compared(source):
     base, run = run_of("base", a=0.5, b=0.5), run_of("run", b=0.5, c=0.5, d=0.1)
-    counts = r"share 1 sampled problems of toy, but have 2 and 3" if source == "toy" else "share 0 sampled problems"
+    counts = r"share 1 problems of toy with pass@1, but have 2 and 3" if source == "toy" else "share 0 problems"
     with pytest.raises(InputError, match=f"base and run {counts}"):
         paired_gain(base, run, source)
 
@@ -155,3 +157,10 @@ def test_runs_whose_folders_have_the_same_name_keep_their_own_figures(write_run)
 def test_a_benchmark_that_one_run_lacks_leaves_its_cell_empty(write_run):
     one, other = load_run(write_run("one", [row("a", 1)])), Run("two", {"benchmarks": {}}, {})
     assert cells(comparison_table([one, other]))[2] == ["toy", "pass@1", "50.0", "[40.0,", "60.0]"]
+
+
+def test_the_gain_in_accuracy_compares_greedy_completions(write_run):
+    base = load_run(write_run("base", [row("a", 0), row("b", 3), row("c", 0)]))
+    run = load_run(write_run("run", [row("a", 1), row("b", 1), row("c", 0)]))
+    # greedy: base 0, 1, 0 and run 1, 1, 0, so one problem of three is gained
+    assert paired_gain(base, run, "toy", metric="accuracy").value == pytest.approx(1 / 3)

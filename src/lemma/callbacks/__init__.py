@@ -4,7 +4,7 @@ from lemma.callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoint
 from lemma.callbacks.export import AdapterExport
 from lemma.callbacks.monitor import TrainingMonitor
 from lemma.callbacks.records import EvaluationFiles, SampleTable
-from lemma.callbacks.run_files import RunFiles, refuse_other_run
+from lemma.callbacks.run_files import RunFiles, refuse_missing_checkpoint, refuse_other_run
 
 __all__ = [
     "AdapterExport",
@@ -14,5 +14,6 @@ __all__ = [
     "RunFiles",
     "SampleTable",
     "TrainingMonitor",
+    "refuse_missing_checkpoint",
     "refuse_other_run",
 ]

@@ -42,10 +42,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class LastCheckpoint(Callback):
-    """Keeps ``<run>/checkpoints/last.ckpt``: every so many optimiser steps, at SIGTERM, and when training ends.
+    """Keeps ``<run>/checkpoints/last.ckpt``: every so many optimiser steps, at SIGTERM or Ctrl-C, and at the end.
 
     Lightning 2.6 looks at SIGTERM only between epochs on one process, and broadcasts inside the signal handler on
-    several; here the handler sets a flag, and the ranks agree on it after each micro-batch.
+    several; here the handler notes the signal, and the ranks agree on it after each micro-batch. A second Ctrl-C stops
+    at once.
 
     Args:
         every_n_steps: Optimiser steps between two saves.
@@ -55,29 +56,37 @@ class LastCheckpoint(Callback):
         if every_n_steps < 1:
             raise InputError(f"last_checkpoint.every_n_steps: expected at least 1, but got {every_n_steps}.")
         self.every_n_steps = every_n_steps
-        self._terminated = False
+        self._signal = 0
         self._saved_step = 0
+        self._original_sigint: Any = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over SIGTERM from Lightning, whose own handler is restored by its teardown."""
-        self._terminated = False
+        """Take over SIGTERM, whose original handler Lightning's teardown restores, and SIGINT."""
+        self._signal = 0
         self._saved_step = trainer.global_step
-        signal.signal(signal.SIGTERM, self._on_sigterm)
+        signal.signal(signal.SIGTERM, self._on_signal)
+        self._original_sigint = signal.signal(signal.SIGINT, self._on_signal)
 
-    def _on_sigterm(self, signum: int, frame: Any) -> None:
-        self._terminated = True
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give SIGINT back."""
+        if self._original_sigint is not None:
+            signal.signal(signal.SIGINT, self._original_sigint)
+
+    def _on_signal(self, signum: int, frame: Any) -> None:
+        if signum == signal.SIGINT and self._signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._signal = signum
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save at the interval; after SIGTERM on any rank, save and end the process with status 143."""
-        terminated = trainer.strategy.reduce(
-            torch.tensor(float(self._terminated), device=pl_module.device), reduce_op="sum"
-        )
-        if terminated > 0:
+        """Save at the interval; after a signal to any rank, save and end the process with 128 + the signal."""
+        seen = torch.tensor(float(self._signal), device=pl_module.device)
+        if (signum := int(trainer.strategy.reduce(seen, reduce_op="max"))) > 0:
             self._save(trainer)
-            rank_zero_info(f"SIGTERM: saved {self._path(trainer)}; go on with --ckpt_path.")
-            raise SystemExit(128 + signal.SIGTERM)
+            name = signal.Signals(signum).name
+            rank_zero_info(f"{name}: saved {self._path(trainer)}; go on with --ckpt_path {self._path(trainer)}")
+            raise SystemExit(128 + signum)
         if trainer.global_step - self._saved_step >= self.every_n_steps or trainer.global_step == trainer.max_steps:
             self._save(trainer)
 

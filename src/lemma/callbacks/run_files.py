@@ -50,6 +50,16 @@ class RunFiles(SaveConfigCallback):
         trainer.logger.log_hyperparams(hyper_parameters(self.config), figures, step=trainer.global_step)
 
 
+def refuse_missing_checkpoint(ckpt_path: str | None) -> None:
+    """Refuse a path of no file; Lightning's keywords ``last``, ``best`` and ``hpc`` are its own to look up.
+
+    Raises:
+        InputError: If there is no such file.
+    """
+    if ckpt_path not in (None, "last", "best", "hpc") and not Path(ckpt_path).exists():
+        raise InputError(f"ckpt_path: {ckpt_path} does not exist.")
+
+
 def refuse_other_run(folder: Path, *, resuming: bool) -> None:
     """Refuse a new fit into a folder that holds another run's checkpoints.
 

@@ -59,6 +59,9 @@ def load_corpus(args: CorpusArgs, *, root: str | None, seed: int) -> Corpus:
         problems = list(_adapt(rows, args, source, bad_rows))
     if not problems:
         raise InputError(f"{source}: every row is bad; the first: {bad_rows[0]}")
+    for key in ("level", "subject"):
+        if key in (args.columns or {}) and all(getattr(problem, key) is None for problem in problems):
+            raise InputError(f"{args.path}: no row has a value in column `{args.columns[key]}` (mapped to {key}).")
     kept = _matching(problems, args.where, source)
     capped = _draw(kept, args.max_rows, seed)
     return Corpus(
@@ -100,12 +103,12 @@ def _open(args: CorpusArgs, root: str | None) -> tuple[Iterator[Row | BadRow], s
     adapter = ADAPTERS.get(args.name)
     name = args.path or adapter.hub
     if name is None:
-        raise InputError(f"data.corpora: expected `path` to be a file or folder for {args.name}, but got None.")
+        raise InputError(f"corpus: expected `path` to be a file or folder for {args.name}, but got None.")
     path = locate(name, root)
     if path is not None:
         for key, value in (("subset", args.subset), ("revision", args.revision)):
             if value is not None:
-                raise InputError(f"data.corpora: expected `{key}` to be null for local {path}, but got {value!r}.")
+                raise InputError(f"corpus: expected `{key}` to be null for local {path}, but got {value!r}.")
         return read_local(path, args.split), files_sha256(path, args.split)
     own = adapter is not None and name == adapter.hub and args.subset is None
     subsets = adapter.subsets if own else (args.subset,)
@@ -153,7 +156,7 @@ def _matching(problems: list[Problem], where: dict[str, list] | None, source: st
     ]
     if not kept:
         exist = "; ".join(f"{key}: {', '.join(_values(problems, key))}" for key in wanted)
-        raise InputError(f"data.corpora: `where` {where} leaves no problem of {source}, which has {exist}.")
+        raise InputError(f"corpus: `where` {where} leaves no problem of {source}, which has {exist}.")
     return kept
 
 

@@ -21,7 +21,7 @@ def to_problem(row: Row, source: str, *, columns: dict[str, str]) -> Problem:
         columns: Key among ``KEYS`` → column; ``problem`` is there. Without ``id`` the id is the row's key.
 
     Raises:
-        InputError: If a mapped column is missing, or one with text is empty.
+        InputError: If a mapped column is missing, or one with text is empty. A row may lack level and subject.
     """
     solution = answer = None
     if "solution" in columns:
@@ -40,8 +40,8 @@ def to_problem(row: Row, source: str, *, columns: dict[str, str]) -> Problem:
         problem=text(row, columns["problem"]),
         solution=solution or None,
         answer=answer,
-        level=level(row, columns["level"]) if "level" in columns else None,
-        subject=subject(text(row, columns["subject"])) if "subject" in columns else None,
+        level=level(row, columns["level"]) if columns.get("level") in row.values else None,
+        subject=subject(text(row, columns["subject"])) if row.values.get(columns.get("subject")) is not None else None,
     )
 
 

@@ -91,7 +91,7 @@ def corpus_args(value: dict[str, Any]) -> CorpusArgs:
         InputError: If it is no mapping, a key is unknown, the name is missing, or a value is refused.
     """
     if not isinstance(value, dict):
-        raise InputError(f"data.corpora: expected a mapping such as {{name: gsm8k}}, but got {value!r}.")
+        raise InputError(f"corpus: expected a mapping such as {{name: gsm8k}}, but got {value!r}.")
     known = [field.name for field in fields(CorpusArgs)]
     for key in value:
         _expect(key in known, "keys", f"among {', '.join(known)}", key)
@@ -110,7 +110,7 @@ def given_args(args: CorpusArgs) -> dict[str, Any]:
 
 def _expect(holds: bool, key: str, rule: str, value: object) -> None:
     if not holds:
-        raise InputError(f"data.corpora: expected `{key}` to be {rule}, but got {value!r}.")
+        raise InputError(f"corpus: expected `{key}` to be {rule}, but got {value!r}.")
 
 
 def _is_positive(value: object) -> bool:

@@ -19,7 +19,7 @@ class TrainingSet:
         examples: All training examples, corpus after corpus.
         mixture: Orders them in each epoch.
         held_out: Examples that are never trained on.
-        report: What a person should read before training: overlaps, census, one decoded example.
+        report: What a person should read before training: the census, and a decoded example of each corpus.
     """
 
     examples: list[Example]
@@ -82,12 +82,12 @@ def build_training_set(
     out = [kept_back[i] for i in picked]
     for corpus in held:
         out += _encode(corpus.problems, corpus, encoder, limits)[0]
-    report = (
-        f"Training data, beside {len(out)} held-out examples\n{census_table(censuses)}\n"
-        f"One example, the tokens that count in the loss between « and »:\n{encoder.describe(examples[0])}\n"
-    )
     mixture = Mixture(sizes, [corpus.args.weight for corpus in corpora], seed)
-    return TrainingSet(examples, mixture, out, report)
+    report = [f"Training data, beside {len(out)} held-out examples", census_table(censuses, mixture.counts)]
+    for corpus, first in zip(corpora, np.cumsum([0, *sizes[:-1]]), strict=True):
+        report.append(f"An example of {corpus.source}, the tokens that count in the loss between « and »:")
+        report.append(encoder.describe(examples[first]))
+    return TrainingSet(examples, mixture, out, "\n".join(report))
 
 
 def find_overlaps(

@@ -99,14 +99,30 @@ def truncate_all(examples: Iterable[Example], limits: Limits) -> tuple[list[Exam
     return kept, counts
 
 
-def census_table(censuses: Sequence[tuple[str, Census]]) -> str:
-    """Return a table of (source, census): rows, tokens, the share that is too long, what became of it."""
-    headers = ["corpus", "rows", "prompt tokens", "completion tokens", "longest", "too long", "dropped", "answer cut"]
+def census_table(censuses: Sequence[tuple[str, Census]], per_epoch: Sequence[int]) -> str:
+    """Return a table: rows, those used in an epoch, tokens, the share that is too long, what became of it.
+
+    Args:
+        censuses: Source and counts of each corpus.
+        per_epoch: Examples of each corpus in one epoch of the mixture.
+    """
+    headers = [
+        "corpus",
+        "rows",
+        "per epoch",
+        "share",
+        "prompt tokens",
+        "completion tokens",
+        "longest",
+        "too long",
+        "dropped",
+        "answer cut",
+    ]
     rows = []
-    for source, counts in censuses:
+    for (source, counts), used in zip(censuses, per_epoch, strict=True):
         total = counts.rows + counts.dropped
         too_long = counts.dropped + counts.answer_cut
         shares = [f"{count / total:.1%}" for count in (too_long, counts.dropped, counts.answer_cut)]
         tokens = [counts.prompt_tokens, counts.completion_tokens, counts.longest]
-        rows.append([source, counts.rows, *tokens, *shares])
+        rows.append([source, counts.rows, used, f"{used / sum(per_epoch):.1%}", *tokens, *shares])
     return tabulate(rows, headers)

@@ -10,7 +10,7 @@ import torch
 from tabulate import tabulate
 
 from lemma.metrics import paired_bootstrap_interval
-from lemma.types import InputError
+from lemma.types import GREEDY, InputError, Verdict
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,13 @@ class Run:
     Attributes:
         name: How the run is called in tables: the folder that was given.
         results: Content of ``results.json``.
-        pass_at_1: Share of correct samples of each problem, by (source, problem id).
+        values: ``pass@1`` (share of correct samples) and ``accuracy`` (greedy completion correct: 0 or 1), each by
+            (source, problem id).
     """
 
     name: str
     results: dict[str, Any]
-    pass_at_1: dict[tuple[str, str], float]
+    values: dict[str, dict[tuple[str, str], float]]
 
 
 def load_run(folder: Path) -> Run:
@@ -49,7 +50,7 @@ def load_run(folder: Path) -> Run:
         raise InputError(f"{inner / 'records.jsonl'} or results.json: not UTF-8 ({error}).") from error
     except json.JSONDecodeError as error:
         raise InputError(f"{inner / 'results.json'}: not JSON ({error}).") from error
-    pass_at_1 = {}
+    values: dict[str, dict[tuple[str, str], float]] = {"accuracy": {}, "pass@1": {}}
     for number, line in enumerate(lines, 1):
         if not line:
             continue
@@ -57,10 +58,13 @@ def load_run(folder: Path) -> Run:
             record = json.loads(line)
             key = (record["source"], record["problem_id"])
             if record["num_samples"]:
-                pass_at_1[key] = record["num_correct"] / record["num_samples"]
+                values["pass@1"][key] = record["num_correct"] / record["num_samples"]
+            for completion in record["completions"]:
+                if completion["sample"] == GREEDY:
+                    values["accuracy"][key] = float(completion["verdict"] == Verdict.CORRECT)
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise InputError(f"{inner / 'records.jsonl'}:{number}: not a record ({error!r}).") from error
-    return Run(str(folder), results, pass_at_1)
+    return Run(str(folder), results, values)
 
 
 def comparison_table(runs: Sequence[Run], *, by_level: bool = False) -> str:
@@ -83,7 +87,7 @@ def comparison_table(runs: Sequence[Run], *, by_level: bool = False) -> str:
 
 @dataclass(frozen=True)
 class Gain:
-    """Difference of mean pass@1 between two runs on the same problems, with its paired 95 % bootstrap interval."""
+    """Difference of a mean between two runs on the same problems, with its paired 95 % bootstrap interval."""
 
     value: float
     low: float
@@ -91,23 +95,25 @@ class Gain:
     num_problems: int
 
 
-def paired_gain(base: Run, run: Run, source: str, *, seed: int = 0) -> Gain:
-    """Return how much pass@1 a run gains over another on a benchmark.
+def paired_gain(base: Run, run: Run, source: str, *, metric: str = "pass@1", seed: int = 0) -> Gain:
+    """Return how much a run gains over another on a benchmark.
 
     Args:
         base: The run to improve on.
         run: The run that may.
         source: The benchmark.
+        metric: ``pass@1`` or ``accuracy``.
         seed: Of the bootstrap.
 
     Raises:
         InputError: If the two were not measured on the same problems.
     """
-    before = {key: value for key, value in base.pass_at_1.items() if key[0] == source}
-    after = {key: value for key, value in run.pass_at_1.items() if key[0] == source}
+    before = {key: value for key, value in base.values[metric].items() if key[0] == source}
+    after = {key: value for key, value in run.values[metric].items() if key[0] == source}
     if before.keys() != after.keys() or not before:
+        shared = len(before.keys() & after.keys())
         raise InputError(
-            f"{base.name} and {run.name} share {len(before.keys() & after.keys())} sampled problems of {source}, but "
+            f"{base.name} and {run.name} share {shared} problems of {source} with {metric}, but "
             f"have {len(before)} and {len(after)}: a paired comparison needs the same ones."
         )
     a = torch.tensor([before[key] for key in before], dtype=torch.float64)

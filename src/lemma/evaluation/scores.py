@@ -77,8 +77,8 @@ class BenchmarkScores(nn.Module):
 
     def _estimate(self, name: str, values: Tensor) -> Estimate:
         values = values[~values.isnan()].double()
-        if name == "accuracy":
-            low, high = wilson_interval(int(values.sum()), len(values))
+        if name == "accuracy" or values.min() == values.max():  # a bootstrap of equal values would claim certainty
+            low, high = wilson_interval(float(values.sum()), len(values))
         else:
             low, high = bootstrap_interval(values, seed=self.seed)
         return Estimate(float(values.mean()), float(low), float(high), len(values))

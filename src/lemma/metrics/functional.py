@@ -93,11 +93,11 @@ def maj_at_k(votes: Tensor, correct: Tensor, k: int, *, max_subsets: int = MAX_S
     return values / len(members)
 
 
-def wilson_interval(successes: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: float, total: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return Wilson's score interval of a proportion, which stays inside [0, 1] and has a width at 0 and at 1.
 
     Args:
-        successes: Number of successes.
+        successes: Number of successes; for a mean of values in [0, 1] their sum, and then the interval is conservative.
         total: Number of trials, at least 1.
         confidence: Coverage, between 0 and 1.
 
