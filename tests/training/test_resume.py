@@ -33,16 +33,21 @@ ACCUMULATE = ("--trainer.accumulate_grad_batches", "3")
 
 
 @pytest.mark.parametrize(
-    ("batches", "where"),
-    [(4, "mid-window"), (6, "mid-epoch"), (16, "end of an epoch"), (21, "second epoch, mid-window")],
+    ("batches", "where", "signum"),
+    [
+        (4, "mid-window", signal.SIGTERM),
+        (6, "mid-epoch", signal.SIGTERM),
+        (16, "end of an epoch", signal.SIGTERM),
+        (21, "second epoch, mid-window", signal.SIGINT),
+    ],
 )
-def test_resume_after_sigterm_is_bit_exact(lemma, last_checkpoint, tmp_path, batches, where):
+def test_resume_after_sigterm_or_ctrl_c_is_bit_exact(lemma, last_checkpoint, tmp_path, batches, where, signum):
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     lemma("fit", *ACCUMULATE, "--trainer.default_root_dir", str(straight))
     run = (*ACCUMULATE, "--trainer.default_root_dir", str(broken))
     with pytest.raises(SystemExit) as exit_info:
-        lemma("fit", *run, "--trainer.callbacks", kill_at(batches, signal.SIGTERM))
-    assert exit_info.value.code == 128 + signal.SIGTERM
+        lemma("fit", *run, "--trainer.callbacks", kill_at(batches, signum))
+    assert exit_info.value.code == 128 + signum
     lemma("fit", *run, "--ckpt_path", str(broken / "checkpoints" / "last.ckpt"))
     assert_same_training_state(last_checkpoint(straight), last_checkpoint(broken))
 
