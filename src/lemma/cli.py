@@ -88,9 +88,11 @@ class LemmaCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Return the trainer with TensorBoard in the run directory, atomic checkpoints and the side outputs."""
         trainer = self._get(self.config_init, "trainer")
-        root = trainer.get("default_root_dir") or "."
+        root = Path(trainer.get("default_root_dir") or ".")
         if trainer.get("logger") in (None, True):
-            kwargs["logger"] = TensorBoardLogger(root, name="", version="", default_hp_metric=False)
+            # apart from fit's curves, in which a policy measured by `validate` would stand at step 0
+            folder = root / "validate" if self.subcommand == "validate" else root
+            kwargs["logger"] = TensorBoardLogger(folder, name="", version="", default_hp_metric=False)
         plugins = trainer.get("plugins") or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
         callbacks: list[Callback] = [TrainingMonitor(), EvaluationFiles(), SampleTable(), AdapterExport()]
