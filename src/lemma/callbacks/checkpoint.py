@@ -81,14 +81,19 @@ class LastCheckpoint(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save at the interval; after a signal to any rank, save and end the process with 128 + the signal."""
-        seen = torch.tensor(float(self._signal), device=pl_module.device)
-        if (signum := int(trainer.strategy.reduce(seen, reduce_op="max"))) > 0:
+        if (signum := self._agreed_signal(trainer, pl_module.device)) > 0:
             self._save(trainer)
             name = signal.Signals(signum).name
             rank_zero_info(f"{name}: saved {self._path(trainer)}; go on with --ckpt_path {self._path(trainer)}")
             raise SystemExit(128 + signum)
         if trainer.global_step - self._saved_step >= self.every_n_steps or trainer.global_step == trainer.max_steps:
             self._save(trainer)
+
+    def _agreed_signal(self, trainer: Trainer, device: torch.device) -> int:
+        """Return the signal that any rank has received, or 0."""
+        if trainer.world_size == 1:
+            return self._signal  # without a tensor, so that a GPU is not waited for
+        return int(trainer.strategy.reduce(torch.tensor(float(self._signal), device=device), reduce_op="max"))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end of the run, unless ``max_steps`` ended it: by now Lightning counts the epoch as finished."""

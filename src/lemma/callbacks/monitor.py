@@ -13,17 +13,28 @@ from lemma.encoding import Batch
 class TrainingMonitor(Callback):
     """Logs ``train/lr``, ``train/grad_norm`` (before clipping), ``train/tokens_per_second`` and ``train/padding``.
 
-    Tokens are real ones, prompts included, of all ranks if they keep step; time is that of training steps alone.
+    Tokens are real ones, prompts included, of all ranks if they keep step. Time is the wall's, validation left out:
+    a GPU's work is asynchronous, so that the time of a single step says little.
     """
 
     def __init__(self) -> None:
         self._tokens = self._positions = 0
-        self._seconds = 0.0
-        self._start = 0.0
+        self._since: float | None = None  # start of the clock, moved on by every interruption
+        self._interrupted = 0.0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
-        """Start the clock."""
-        self._start = time.perf_counter()
+        """Start the clock, if it does not run."""
+        if self._since is None:
+            self._since = time.perf_counter()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note when training was interrupted."""
+        self._interrupted = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the interruption out."""
+        if self._since is not None:
+            self._since += time.perf_counter() - self._interrupted
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Log the learning rate of the step to come, and the norm of the whole gradient."""
@@ -35,12 +46,11 @@ class TrainingMonitor(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Count, and log at the trainer's interval."""
-        self._seconds += time.perf_counter() - self._start
         self._tokens += batch.num_tokens
         self._positions += batch.num_positions
         if trainer.fit_loop._should_accumulate() or trainer.global_step % trainer.log_every_n_steps:
             return
-        rate = self._tokens * trainer.world_size / self._seconds
+        rate = self._tokens * trainer.world_size / (time.perf_counter() - self._since)
         pl_module.log("train/tokens_per_second", rate, prog_bar=True, rank_zero_only=True)
         pl_module.log("train/padding", 1 - self._tokens / self._positions, rank_zero_only=True)
-        self._tokens, self._positions, self._seconds = 0, 0, 0.0
+        self._tokens, self._positions, self._since = 0, 0, None
