@@ -222,6 +222,22 @@ def test_a_typo_ends_with_one_message_that_names_it(lemma, capsys, flags, messag
     assert "Traceback" not in shown
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model.evaluation.sampling.max_new_tokens", "2040"], r"test/\S+: a prompt of \d+ tokens and 2040 new ones"),
+        (["--data.max_completion_length", "9000"], r"mine, problem \S+: \d{4} tokens do not fit .* context of 2048"),
+    ],
+    ids=["generation", "training"],
+)
+def test_what_outgrows_the_context_is_refused_before_it_is_computed(lemma, tmp_path, flags, message):
+    long_row = GOOD.replace("1 + 1 = 2", "1 + 1 = 2, " * 400)
+    with pytest.raises(SystemExit, match=message):
+        lemma("fit", "--config", QUICK, *SMALL, "--trainer.fast_dev_run", "1", "--data.held_out_share", "0",
+              "--data.corpora", bad_rows(tmp_path, *[long_row] * (flags[0] == "--data.max_completion_length"), GOOD),
+              *flags)  # fmt: skip
+
+
 def test_an_adapter_of_another_base_is_refused(trained, lemma, tmp_path):
     base = tmp_path / "wider"
     config = AutoModelForCausalLM.from_pretrained(resolve_base("tiny")).config

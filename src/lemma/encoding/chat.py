@@ -74,7 +74,7 @@ class ChatEncoder:
             raise InputError(
                 f"The chat template refuses the roles {roles}: {error}. Is a system prompt set?"
             ) from error
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return [self._bos, *ids] if self._bos is not None and ids[0] != self._bos else ids
 
     def encode(self, problem: Problem, *, weight: float = 1.0) -> Example:
@@ -89,7 +89,7 @@ class ChatEncoder:
         """
         text = render_completion(problem, self.prompt)
         # text that spells a special token (</s>, <|im_end|>) stays text, or the policy would learn to stop there
-        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
         completion = [*ids, self.stop_id]
         return Example(problem.id, problem.source, self.encode_prompt(problem.problem), [completion], weight)
 

@@ -9,6 +9,7 @@ from torchmetrics import MeanMetric
 
 from lemma.encoding import Batch
 from lemma.evaluation import BenchmarkBatch, Evaluation, EvaluationArgs, Evaluator
+from lemma.modules.context import check_benchmarks, check_examples, context_length
 from lemma.modules.optim import OptimizerArgs, build_optimizer
 from lemma.modules.resume import gather_objects, open_gradients, rng_state, set_open_gradients, set_rng_state
 from lemma.objectives import sft_loss
@@ -51,6 +52,14 @@ class PolicyModule(LightningModule):
         """Load base and adapter; Lightning calls this once the strategy is set up, and again for each verb."""
         if self.policy is None:
             self.policy = Policy(self.policy_args)
+            self._check_context()
+
+    def _check_context(self) -> None:
+        data, context = self.trainer.datamodule, context_length(self.policy.causal_lm)
+        if data.training is not None:
+            check_examples([*data.training.examples, *data.training.held_out], context)
+        max_new_tokens = self.evaluation_args.sampling.max_new_tokens
+        check_benchmarks(data.benchmarks, data.encoder, max_new_tokens=max_new_tokens, context=context)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return AdamW over the trainable parameters, with its schedule."""

@@ -1,0 +1,60 @@
+"""Refuses what does not fit into the model's context, before any of it is computed."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from torch import nn
+
+from lemma.encoding import ChatEncoder, Example
+from lemma.types import InputError, Problem
+
+
+def context_length(causal_lm: nn.Module) -> int | None:
+    """Return the positions that a transformers model was made for, or None if its configuration names no number."""
+    return getattr(causal_lm.config.get_text_config(), "max_position_embeddings", None)
+
+
+def check_examples(examples: Iterable[Example], context: int | None) -> None:
+    """Refuse training examples that are longer than the context.
+
+    Args:
+        examples: Training and held-out examples.
+        context: Positions of the model, or None for no limit.
+
+    Raises:
+        InputError: Names the longest example, its length and the flags that bound it.
+    """
+    longest = max(examples, key=_length, default=None)
+    if context is not None and longest is not None and _length(longest) > context:
+        raise InputError(
+            f"{longest.source}, problem {longest.problem_id}: {_length(longest)} tokens do not fit into the model's "
+            f"context of {context}. Lower --data.max_prompt_length or --data.max_completion_length."
+        )
+
+
+def check_benchmarks(
+    benchmarks: Mapping[str, Sequence[Problem]], encoder: ChatEncoder, *, max_new_tokens: int, context: int | None
+) -> None:
+    """Refuse benchmark problems whose prompt and completion may outgrow the context.
+
+    Args:
+        benchmarks: Problems by source.
+        encoder: Makes the prompts.
+        max_new_tokens: Tokens of the longest completion.
+        context: Positions of the model, or None for no limit.
+
+    Raises:
+        InputError: Names the problem with the longest prompt, the lengths and the flag.
+    """
+    problems = [problem for group in benchmarks.values() for problem in group]
+    if context is None or not problems:
+        return
+    length, longest = max(((len(encoder.encode_prompt(p.problem)), p) for p in problems), key=lambda pair: pair[0])
+    if length + max_new_tokens > context:
+        raise InputError(
+            f"{longest.source}, problem {longest.id}: a prompt of {length} tokens and {max_new_tokens} new ones do not "
+            f"fit into the model's context of {context}. Lower --model.evaluation.sampling.max_new_tokens."
+        )
+
+
+def _length(example: Example) -> int:
+    return len(example.prompt_ids) + max(map(len, example.completions))
