@@ -95,7 +95,9 @@ def test_a_windows_gradient_does_not_depend_on_how_it_is_cut(base_folder, number
 
 @pytest.mark.filterwarnings("ignore")
 def test_loss_and_gradient_equal_trls_on_the_same_rows(encoder, problems, tmp_path):
-    datasets, trl = pytest.importorskip("datasets"), pytest.importorskip("trl")
+    import datasets
+    import trl
+
     examples = [encoder.encode(problem) for problem in problems]
     batch = padded(examples, pad_id=encoder.pad_id, window_weight=sum(len(e.completions[0]) for e in examples))
     policy = Policy(PolicyArgs("tiny", method="full"))

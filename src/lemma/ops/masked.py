@@ -1,4 +1,4 @@
-"""Sums and means over the tokens that count."""
+"""Sums over the tokens that count."""
 
 from torch import Tensor
 
@@ -11,13 +11,3 @@ def masked_sum(values: Tensor, mask: Tensor) -> Tensor:
         mask: (..., T) bool.
     """
     return values.masked_fill(~mask, 0.0).sum(-1)
-
-
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean over the last dimension of the values whose mask is True; 0 where none is.
-
-    Args:
-        values: (..., T).
-        mask: (..., T) bool.
-    """
-    return masked_sum(values, mask) / mask.sum(-1).clamp(min=1)
