@@ -81,7 +81,7 @@ def test_a_windows_gradient_does_not_depend_on_how_it_is_cut(base_folder, number
         for rank in range(num_ranks):
             for turn in plan(order[start:], Geometry(batch_size, accumulate, num_ranks, rank)):
                 batch = dataset[turn]
-                logps, mask = policy.completion_logps(batch)
+                logps, mask = policy(batch), batch.mask
                 share = sft_loss(logps, mask, batch.weights, window_weight=batch.window_weight)
                 share.backward()  # shares add up: no division by micro-batches or ranks
                 total += share.item()
@@ -123,7 +123,7 @@ def test_loss_and_gradient_equal_trls_on_the_same_rows(encoder, problems, tmp_pa
     reference_loss = trainer.compute_loss(trainer.model, collated)
     reference_loss.backward()
 
-    logps, mask = policy.completion_logps(batch)
+    logps, mask = policy(batch), batch.mask
     loss = sft_loss(logps, mask, batch.weights, window_weight=batch.window_weight)
     loss.backward()
 

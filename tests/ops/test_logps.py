@@ -25,6 +25,11 @@ def ragged_batch(seed: int = 0):
     return padded(examples, pad_id=0, window_weight=29.0)
 
 
+def laid_out(batch) -> tuple:
+    """Return what ``completion_logps`` wants to know of a batch."""
+    return batch.input_ids, batch.completion_index, batch.mask
+
+
 def plain_logps(causal_lm, batch):
     """Return (N, T) log-probabilities and mask the obvious way: all logits, log_softmax, gather, row by row."""
     logits = causal_lm(input_ids=batch.input_ids, attention_mask=batch.attention_mask.long(), use_cache=False).logits
@@ -70,7 +75,7 @@ def test_logps_and_gradient_equal_the_plain_path(policies, family):
     (expected * coefficients).sum().backward()
     expected_gradient = gradient(policy)
 
-    logps, mask = policy.completion_logps(batch)
+    logps, mask = policy(batch), batch.mask
     (logps * coefficients).sum().backward()
 
     assert mask.tolist() == expected_mask.tolist()
@@ -82,11 +87,11 @@ def test_logps_and_gradient_equal_the_plain_path(policies, family):
 
 def test_gemma2s_soft_cap_is_felt(policies):
     policy, batch = policies("gemma2"), ragged_batch()
-    capped, _ = policy.completion_logps(batch)
+    capped = policy(batch)
     cap = policy.causal_lm.config.final_logit_softcapping
     policy.causal_lm.config.final_logit_softcapping = None
     try:
-        free, _ = policy.completion_logps(batch)
+        free = policy(batch)
     finally:
         policy.causal_lm.config.final_logit_softcapping = cap
     assert (capped - free).abs().max() > 0.1
@@ -99,16 +104,14 @@ def test_the_chunk_size_changes_nothing(policies, chunk_size):
     results = []
     for size in (chunk_size, 10_000):
         states = hidden.clone().requires_grad_()
-        logps, mask = completion_logps(
-            states, batch.input_ids, batch.completion_mask, head=policy.causal_lm.lm_head, chunk_size=size
-        )
+        logps = completion_logps(states, *laid_out(batch), head=policy.causal_lm.lm_head, chunk_size=size)
         (logps * torch.arange(1, 15)).sum().backward()
-        results.append((logps.detach(), mask, states.grad, gradient(policy)))
-    (logps, mask, states_grad, head_grad), whole = results
-    assert mask.sum() == batch.completion_mask.sum() == 29
+        results.append((logps.detach(), states.grad, gradient(policy)))
+    (logps, states_grad, head_grad), whole = results
+    assert batch.mask.sum() == batch.completion_mask.sum() == 29
     torch.testing.assert_close(logps, whole[0], atol=1e-6, rtol=0)
-    assert relative(states_grad, whole[2]) < 1e-6
-    assert relative(head_grad, whole[3]) < 1e-6
+    assert relative(states_grad, whole[1]) < 1e-6
+    assert relative(head_grad, whole[2]) < 1e-6
 
 
 def test_logits_exist_for_a_chunk_of_completion_positions_only(policies):
@@ -119,7 +122,7 @@ def test_logits_exist_for_a_chunk_of_completion_positions_only(policies):
         return policy.causal_lm.lm_head(states)
 
     hidden = torch.randn(*batch.input_ids.shape, 32, requires_grad=True)
-    logps, _ = completion_logps(hidden, batch.input_ids, batch.completion_mask, head=head, chunk_size=10)
+    logps = completion_logps(hidden, *laid_out(batch), head=head, chunk_size=10)
     assert seen == [(10, 32), (10, 32), (9, 32)]  # 29 completion tokens of 4 x 20 positions
     logps.sum().backward()
     assert sorted(seen[3:]) == [(9, 32), (10, 32), (10, 32)]  # each again in the backward pass: not kept in between
@@ -130,28 +133,21 @@ def test_two_tokens_by_hand():
     # Position 0 predicts token 2: logits (0, 0, ln 2), log p = ln(2 / 4). Position 1 predicts token 1: logits
     # (ln 3, 0, 0), log p = ln(1 / 5). Position 2 predicts what nobody asks for.
     hidden = torch.tensor([[[0, 0, 2.0], [3.0, 0, 0], [9, 9, 9]]]).clamp(min=1).log()
-    ids, completion = torch.tensor([[0, 2, 1]]), torch.tensor([[False, True, True]])
-    logps, mask = completion_logps(hidden, ids, completion, head=lambda states: states)
+    mask = torch.tensor([[True, True]])
+    logps = completion_logps(hidden, torch.tensor([[0, 2, 1]]), torch.tensor([1, 2]), mask, head=lambda states: states)
     assert logps.tolist()[0] == pytest.approx([torch.log(torch.tensor(x)).item() for x in (1 / 2, 1 / 5)], abs=1e-6)
-    assert mask.tolist() == [[True, True]]
 
 
 def test_a_completion_without_a_token_before_it_is_refused():
-    ids = torch.tensor([[5, 6, 7], [5, 6, 7]])
-    with pytest.raises(ValueError, match="follow at least one token"):
-        completion_logps(
-            torch.zeros(2, 3, 4),
-            ids,
-            torch.tensor([[False, True, True], [True, True, True]]),
-            head=torch.nn.Linear(4, 9),
-        )
+    with pytest.raises(ValueError, match="a prompt of at least one token, but 'b' has none"):
+        padded([Example("a", "s", [5], [[6]]), Example("b", "s", [], [[6]])], pad_id=0, window_weight=2.0)
 
 
 def test_what_stands_under_padding_changes_nothing(policies):
     policy, batch = policies("llama"), ragged_batch()
-    before, _ = policy.completion_logps(batch)
+    before = policy(batch)
     batch.input_ids[~batch.attention_mask] = 55
-    after, _ = policy.completion_logps(batch)
+    after = policy(batch)
     assert torch.equal(before, after)
 
 

@@ -39,7 +39,7 @@ def train(policy: Policy, steps: int = 3) -> Policy:
     """Take a few large steps, so that the trained weights differ from any initial ones."""
     optimizer = torch.optim.SGD([p for p in policy.parameters() if p.requires_grad], lr=0.5)
     for _ in range(steps):
-        logps, _ = policy.completion_logps(batch())
+        logps = policy(batch())
         (-logps.sum() / 8).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -92,7 +92,7 @@ def test_every_adapter_gets_a_gradient_and_the_base_none(base_folder, family):
     for name, parameter in policy.named_parameters():
         if "lora_B" in name:
             parameter.data.normal_(std=0.1, generator=torch.Generator().manual_seed(0))  # at 0 lora_A has no gradient
-    policy.completion_logps(batch())[0].sum().backward()
+    policy(batch()).sum().backward()
     for name, parameter in policy.named_parameters():
         if "lora_" in name:
             assert parameter.grad.abs().max() > 0, name
@@ -157,7 +157,7 @@ def test_gradient_checkpointing_recomputes_every_block_and_changes_no_gradient(b
         mlps = [module for name, module in policy.causal_lm.named_modules() if name.endswith(".mlp")]
         for mlp in mlps:
             mlp.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
-        logps, _ = policy.completion_logps(batch())
+        logps = policy(batch())
         assert len(calls) == len(mlps) == 2
         logps.sum().backward()
         counts.append(len(calls))
@@ -176,7 +176,7 @@ def test_a_bf16_base_keeps_its_adapter_in_float32(base_folder):
     policy = Policy(PolicyArgs(str(base_folder("llama")), dtype="bfloat16"))
     dtypes = {("lora_" in name, parameter.dtype) for name, parameter in policy.named_parameters()}
     assert dtypes == {(True, torch.float32), (False, torch.bfloat16)}
-    logps, _ = policy.completion_logps(batch())
+    logps = policy(batch())
     assert logps.dtype == torch.float32
     logps.sum().backward()
     assert all(p.grad.dtype == torch.float32 for p in policy.parameters() if p.grad is not None)
@@ -446,5 +446,5 @@ def test_gemma_2_loads_with_the_default_attention(base_folder):
 
 def test_gemma_2_loads_with_eager_attention(base_folder):
     policy = Policy(PolicyArgs(str(base_folder("gemma2")), attn_implementation="eager"))
-    policy.completion_logps(batch())[0].sum().backward()
+    policy(batch()).sum().backward()
     assert all(p.grad is not None for p in policy.parameters() if p.requires_grad)

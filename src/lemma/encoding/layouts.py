@@ -1,5 +1,7 @@
 """Layouts turn examples into tensors. ``padded`` is one completion a row, right-padded."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -7,33 +9,39 @@ from lemma.encoding.chat import Example
 
 
 class Batch:
-    """One micro-batch of N completions.
+    """One micro-batch of N completions, in any layout.
 
     No dataclass on purpose: Lightning's precision plugins convert the floating-point tensors of any collection or
     dataclass, and under ``bf16-true`` a normaliser of three digits would be a wrong loss.
 
     Attributes:
         input_ids: (B, L) long.
-        attention_mask: (B, L) bool, True on real tokens.
-        completion_mask: (B, L) bool, True on completion tokens.
+        attention_mask: (B, L) bool, True on real tokens; None where ``position_ids`` alone say who attends to whom.
+        position_ids: (B, L) long, from 0 in each sequence of a row; None for one sequence a row.
+        completion_index: (M,) long, positions of completion tokens in (B x L) flattened, completion after completion.
+        mask: (N, T) bool, True on the tokens of each completion, left-aligned.
         weights: (N,) float32, weight of each completion's tokens in the loss; 0 for a row that only fills a turn.
         window_weight: () float32, sum of weight x completion tokens over the whole window, all ranks included.
-        num_tokens: Real tokens of the rows that count, prompts included.
+        num_tokens: Real tokens of the sequences that count, prompts included.
     """
 
     def __init__(
         self,
         *,
         input_ids: Tensor,
-        attention_mask: Tensor,
-        completion_mask: Tensor,
+        attention_mask: Tensor | None,
+        position_ids: Tensor | None,
+        completion_index: Tensor,
+        mask: Tensor,
         weights: Tensor,
         window_weight: Tensor,
         num_tokens: int,
     ) -> None:
         self.input_ids = input_ids
         self.attention_mask = attention_mask
-        self.completion_mask = completion_mask
+        self.position_ids = position_ids
+        self.completion_index = completion_index
+        self.mask = mask
         self.weights = weights
         self.window_weight = window_weight
         self.num_tokens = num_tokens
@@ -42,6 +50,12 @@ class Batch:
     def num_positions(self) -> int:
         """Return the positions that are computed, padding included."""
         return self.input_ids.numel()
+
+    @property
+    def completion_mask(self) -> Tensor:
+        """Return (B, L) bool, True on completion tokens."""
+        flat = torch.zeros(self.input_ids.numel(), dtype=torch.bool, device=self.input_ids.device)
+        return flat.index_fill(0, self.completion_index, True).view_as(self.input_ids)
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch with its tensors on a device."""
@@ -55,22 +69,61 @@ def padded(examples: list[Example], *, pad_id: int, window_weight: float) -> Bat
         examples: At least one.
         pad_id: Id to fill with; masks never depend on it.
         window_weight: The window's normaliser.
+
+    Raises:
+        ValueError: If a prompt is empty, for nothing would predict the completion's first token.
     """
-    rows = [(e.prompt_ids, completion, e.weight) for e in examples for completion in e.completions]
-    length = max(len(prompt) + len(completion) for prompt, completion, _ in rows)
-    input_ids = torch.full((len(rows), length), pad_id)
-    attention_mask = torch.zeros(len(rows), length, dtype=torch.bool)
-    completion_mask = torch.zeros(len(rows), length, dtype=torch.bool)
-    for i, (prompt, completion, _) in enumerate(rows):
-        end = len(prompt) + len(completion)
-        input_ids[i, :end] = torch.tensor(prompt + completion)
-        attention_mask[i, :end] = True
-        completion_mask[i, len(prompt) : end] = True
+    sequences = _sequences(examples)
+    length = max(sequence.length for sequence in sequences)
+    input_ids = torch.full((len(sequences), length), pad_id)
+    attention_mask = torch.zeros(len(sequences), length, dtype=torch.bool)
+    for i, sequence in enumerate(sequences):
+        input_ids[i, : sequence.length] = torch.tensor(sequence.prompt_ids + sequence.completion_ids)
+        attention_mask[i, : sequence.length] = True
+    starts = [i * length for i in range(len(sequences))]
+    return _batch(sequences, starts, input_ids, attention_mask, None, window_weight)
+
+
+class _Sequence(NamedTuple):
+    """A prompt with one of its completions."""
+
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    weight: float
+
+    @property
+    def length(self) -> int:
+        return len(self.prompt_ids) + len(self.completion_ids)
+
+
+def _sequences(examples: list[Example]) -> list[_Sequence]:
+    for example in examples:
+        if not example.prompt_ids:
+            raise ValueError(f"Expected a prompt of at least one token, but {example.problem_id!r} has none.")
+    return [_Sequence(e.prompt_ids, completion, e.weight) for e in examples for completion in e.completions]
+
+
+def _batch(
+    sequences: list[_Sequence],
+    starts: list[int],
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    position_ids: Tensor | None,
+    window_weight: float,
+) -> Batch:
+    """Return the batch whose sequences begin at ``starts`` in the flattened ``input_ids``."""
+    spans = [
+        torch.arange(start + len(sequence.prompt_ids), start + sequence.length)
+        for sequence, start in zip(sequences, starts, strict=True)
+    ]
+    lengths = torch.tensor([len(span) for span in spans])
     return Batch(
         input_ids=input_ids,
         attention_mask=attention_mask,
-        completion_mask=completion_mask,
-        weights=torch.tensor([weight for *_, weight in rows], dtype=torch.float32),
+        position_ids=position_ids,
+        completion_index=torch.cat(spans),
+        mask=torch.arange(int(lengths.max())) < lengths[:, None],  # (N, T)
+        weights=torch.tensor([sequence.weight for sequence in sequences], dtype=torch.float32),
         window_weight=torch.tensor(window_weight, dtype=torch.float32),
-        num_tokens=sum(len(prompt) + len(completion) for prompt, completion, weight in rows if weight > 0),
+        num_tokens=sum(sequence.length for sequence in sequences if sequence.weight > 0),
     )

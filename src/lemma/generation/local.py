@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from peft import PeftModel
 from torch import Tensor, nn
 from transformers import (
     GenerationConfig,
@@ -127,7 +126,7 @@ def _generating(model: nn.Module) -> Iterator[None]:
 
     ``generate`` would take repetition_penalty, top_p and the like from the model's own settings, in silence.
     """
-    causal_lm = model.get_base_model() if isinstance(model, PeftModel) else model
+    causal_lm = model.get_base_model() if hasattr(model, "peft_config") else model
     modes = {module: module.training for module in model.modules()}
     settings, causal_lm.generation_config = causal_lm.generation_config, GenerationConfig()
     model.eval()

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import get_scheduler
 
 from lemma.types import InputError
 
@@ -73,6 +72,8 @@ def build_optimizer(
     Raises:
         InputError: If the schedule needs an end and the run has none.
     """
+    from transformers import get_scheduler  # imports peft and bitsandbytes, which the command line's help does not need
+
     if num_steps == float("inf") and args.schedule != "constant":
         raise InputError("model.optimizer.schedule: a run without end needs `constant`; or set --trainer.max_steps.")
     optimizer = torch.optim.AdamW(

@@ -114,10 +114,10 @@ class PolicyModule(LightningModule):
         if isinstance(batch, BenchmarkBatch):
             self._evaluator.step(self.policy.model, batch)
             return
-        logps, mask = self.policy.completion_logps(batch)
-        weight = (batch.weights * mask.sum(-1)).sum()  # (): weighted tokens of this batch
+        logps = self.policy(batch)
+        weight = (batch.weights * batch.mask.sum(-1)).sum()  # (): weighted tokens of this batch
         if weight > 0:
-            self.held_out_loss.update(sft_loss(logps, mask, batch.weights, window_weight=weight), weight)
+            self.held_out_loss.update(sft_loss(logps, batch.mask, batch.weights, window_weight=weight), weight)
 
     def on_validation_epoch_end(self) -> None:
         """Merge ranks, log every figure, keep the evaluation for callbacks that write it down."""

@@ -14,5 +14,5 @@ class SFTModule(PolicyModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss that, accumulated and averaged by Lightning, is the window's mean per weighted token."""
-        logps, mask = self.policy.completion_logps(batch)
-        return self.scale_for_backward(sft_loss(logps, mask, batch.weights, window_weight=batch.window_weight))
+        loss = sft_loss(self.policy(batch), batch.mask, batch.weights, window_weight=batch.window_weight)
+        return self.scale_for_backward(loss)

@@ -2,28 +2,32 @@
 
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from peft import LoraConfig, PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lemma.assets import resolve_base
 from lemma.policy.args import LoraArgs, PolicyArgs
 from lemma.types import InputError
 
+if TYPE_CHECKING:  # both take a second to import, and the command line's help needs neither
+    from peft import LoraConfig
+    from transformers import PreTrainedModel
+
 _LOGIT_SCALES = ("logit_scale", "logits_scaling", "lm_head_multiplier", "mup_width_multiplier", "output_multiplier")
 
 
-def load_base(args: PolicyArgs) -> PreTrainedModel:
+def load_base(args: PolicyArgs) -> "PreTrainedModel":
     """Return the base model, in evaluation mode.
 
     Raises:
         InputError: If it cannot be found or read, lacks weights that transformers would fill with random numbers, or
             scales its logits in a way that the chunked head does not know.
     """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
     name = resolve_base(args.base)
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
@@ -63,7 +67,9 @@ def load_model(args: PolicyArgs) -> nn.Module:
     return model.train()  # from_pretrained returns eval mode, in which gradient checkpointing does nothing
 
 
-def _wrap_fresh(model: PreTrainedModel, lora: LoraArgs) -> nn.Module:
+def _wrap_fresh(model: "PreTrainedModel", lora: LoraArgs) -> nn.Module:
+    from peft import LoraConfig
+
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.r,
@@ -74,7 +80,9 @@ def _wrap_fresh(model: PreTrainedModel, lora: LoraArgs) -> nn.Module:
     return _wrap(model, config, "model.policy.lora.target_modules")
 
 
-def _wrap(model: PreTrainedModel, config: LoraConfig, key: str) -> nn.Module:
+def _wrap(model: "PreTrainedModel", config: "LoraConfig", key: str) -> nn.Module:
+    from peft import get_peft_model
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")  # PEFT sets it right for Conv1D
         try:
@@ -83,8 +91,12 @@ def _wrap(model: PreTrainedModel, config: LoraConfig, key: str) -> nn.Module:
             raise InputError(f"{key}: {error}") from error
 
 
-def _wrap_existing(model: PreTrainedModel, folder: Path, base: str) -> nn.Module:
+def _wrap_existing(model: "PreTrainedModel", folder: Path, base: str) -> nn.Module:
     """Wrap the base with a saved adapter, and refuse one whose weights do not match it key by key."""
+    from peft import LoraConfig, PeftConfig, get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         config = PeftConfig.from_pretrained(str(folder))
     except (KeyError, TypeError, ValueError) as error:

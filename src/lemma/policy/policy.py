@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import torch
-from peft import PeftModel
 from torch import Tensor, nn
 
 from lemma.assets import resolve_base
@@ -26,28 +25,29 @@ class Policy(nn.Module):
     def __init__(self, args: PolicyArgs) -> None:
         super().__init__()
         self.args = args
+        self.has_adapter = args.method == "lora"
         self.model = load_model(args)
 
     @property
     def causal_lm(self) -> nn.Module:
         """Return the transformers model, LoRA layers inside it."""
-        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        return self.model.get_base_model() if self.has_adapter else self.model
 
-    def completion_logps(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return log-probabilities of completion tokens and their mask.
+    def forward(self, batch: Batch) -> Tensor:
+        """Return (N, T) log-probabilities of completion tokens in nats, float32, 0 where ``batch.mask`` is False.
 
         Args:
             batch: N completions in any layout.
-
-        Returns:
-            (N, T) float32 in nats, and (N, T) bool.
         """
         causal_lm = self.causal_lm
         backbone = getattr(causal_lm, causal_lm.base_model_prefix)
         hidden = backbone(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            position_ids=batch.position_ids,
+            use_cache=False,
         ).last_hidden_state  # (B, L, H)
-        return completion_logps(hidden, batch.input_ids, batch.completion_mask, head=self._head)
+        return completion_logps(hidden, batch.input_ids, batch.completion_index, batch.mask, head=self._head)
 
     def _head(self, states: Tensor) -> Tensor:
         """Map (M, H) hidden states to (M, V) logits, soft-capped where the model does (Gemma 2)."""
@@ -65,6 +65,6 @@ class Policy(nn.Module):
         Args:
             folder: Where to; made if missing.
         """
-        if isinstance(self.model, PeftModel):
+        if self.has_adapter:
             self.model.peft_config["default"].base_model_name_or_path = resolve_base(self.args.base)
         self.model.save_pretrained(folder)

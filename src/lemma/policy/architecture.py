@@ -1,0 +1,49 @@
+"""What a model's configuration says about it, before any weight is read: its class, and what its layers remember."""
+
+from typing import TYPE_CHECKING
+
+from lemma.assets import resolve_base
+from lemma.types import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+_STATELESS_LAYERS = {"full_attention", "sliding_attention", "chunked_attention", "window_attention"}
+
+
+def load_config(base: str, revision: str | None = None, trust_remote_code: bool = False) -> "PreTrainedConfig":
+    """Return the configuration of a base model.
+
+    Args:
+        base: Hub name or folder, or ``tiny``.
+        revision: Branch, tag or commit on the hub.
+        trust_remote_code: Run Python code that comes with the model.
+
+    Raises:
+        InputError: If there is none, or it is not one that transformers knows.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(resolve_base(base), revision=revision, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise InputError(f"model.policy.base: no configuration could be loaded from {base!r}: {error}") from error
+
+
+def state_beyond_attention(config: "PreTrainedConfig") -> str | None:
+    """Return what carries state from token to token in a model beside attention, or None.
+
+    A convolution or a recurrence runs over the borders of sequences that share a row, so such models cannot be packed.
+
+    Args:
+        config: Of the whole model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    text = config.get_text_config()
+    if other := sorted(set(getattr(text, "layer_types", None) or ()) - _STATELESS_LAYERS):
+        return f"layers of type {', '.join(other)}"
+    model_class = AutoModelForCausalLM._model_mapping.get(type(config), None)
+    if getattr(model_class, "_is_stateful", False):
+        return f"the recurrent layers of {config.model_type}"
+    return None
