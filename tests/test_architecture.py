@@ -27,6 +27,7 @@ ROWS = (
     {"datamodule"},
     {"modules"},
     {"callbacks"},
+    {"compatibility"},
     {"cli"},
 )
 LEVEL = {name: level for level, names in enumerate(ROWS) for name in names}

@@ -25,6 +25,7 @@ from lemma.callbacks import (
     refuse_missing_checkpoint,
     refuse_other_run,
 )
+from lemma.compatibility import check_compatibility, setup_of
 from lemma.corpora import CorpusArgs, corpus_args, given_args
 from lemma.datamodule import MathDataModule
 from lemma.encoding import TokenizerArgs
@@ -88,6 +89,7 @@ class LemmaCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Return the trainer with TensorBoard in the run directory, atomic checkpoints and the side outputs."""
         trainer = self._get(self.config_init, "trainer")
+        check_compatibility(setup_of(trainer, self.model.policy_args, self.model.optimizer_args))
         root = Path(trainer.get("default_root_dir") or ".")
         if trainer.get("logger") in (None, True):
             # apart from fit's curves, in which a policy measured by `validate` would stand at step 0

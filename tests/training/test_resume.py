@@ -52,6 +52,21 @@ def test_resume_after_sigterm_or_ctrl_c_is_bit_exact(lemma, last_checkpoint, tmp
     assert_same_training_state(last_checkpoint(straight), last_checkpoint(broken))
 
 
+@pytest.mark.parametrize("name", ["adamw_8bit", "paged_adamw_8bit"])
+def test_resume_is_bit_exact_with_eight_bits_of_optimiser_state(lemma, last_checkpoint, tmp_path, name):
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    flags = (*ACCUMULATE, "--model.optimizer.name", name, "--model.policy.lora.r", "32", "--trainer.max_steps", "4")
+    lemma("fit", *flags, "--trainer.default_root_dir", str(straight))
+    run = (*flags, "--trainer.default_root_dir", str(broken))
+    with pytest.raises(SystemExit):
+        lemma("fit", *run, "--trainer.callbacks", kill_at(7, signal.SIGTERM))
+    lemma("fit", *run, "--ckpt_path", str(broken / "checkpoints" / "last.ckpt"))
+    assert_same_training_state(last_checkpoint(straight), last_checkpoint(broken))
+    states = last_checkpoint(straight)["optimizer_states"][0]["state"].values()
+    tensors, _ = tree_flatten(list(states))
+    assert any(isinstance(one, torch.Tensor) and one.dtype == torch.uint8 for one in tensors), "nothing was in 8 bits"
+
+
 def test_resume_after_kill_9_is_bit_exact(lemma_process, last_checkpoint, tmp_path):
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     assert lemma_process("fit", *ACCUMULATE, "--trainer.default_root_dir", str(straight)).returncode == 0

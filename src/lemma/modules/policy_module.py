@@ -62,9 +62,14 @@ class PolicyModule(LightningModule):
         check_benchmarks(data.benchmarks, data.encoder, max_new_tokens=max_new_tokens, context=context)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """Return AdamW over the trainable parameters, with its schedule."""
-        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return build_optimizer(trainable, self.optimizer_args, num_steps=self.trainer.estimated_stepping_batches)
+        """Return the optimiser of the trained parameters, with its schedule."""
+        trainer = self.trainer
+        return build_optimizer(
+            self.policy,
+            self.optimizer_args,
+            num_steps=trainer.estimated_stepping_batches,
+            may_fuse=not (trainer.gradient_clip_val and "mixed" in trainer.precision),  # Lightning refuses both at once
+        )
 
     # Training
 

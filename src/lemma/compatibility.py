@@ -1,0 +1,125 @@
+"""Refuses combinations of flags that cannot work, when the configuration is parsed, and says what works instead.
+
+A rule that concerns one group of settings alone stands with that group; here stand those across trainer, policy and
+optimiser. Each would otherwise fail hours later, inside a library, or train something else in silence.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from lemma.modules import OptimizerArgs
+from lemma.policy import PolicyArgs
+from lemma.policy.architecture import load_config
+from lemma.types import InputError
+
+PRECISIONS = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed", "16": "16-mixed", "None": "32-true"}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the rules look at.
+
+    Attributes:
+        device: ``cpu``, ``cuda`` or another type of torch device.
+        strategy: Name of Lightning's strategy, ``auto`` or ``ddp`` for example, or of its class.
+        precision: Lightning's name in full, such as ``bf16-mixed``.
+        clip: Threshold of gradient clipping, 0 for none.
+        accumulate: Micro-batches an optimiser step and rank.
+        policy: What is trained.
+        optimizer: By what.
+        model_type: Architecture of the base, where a rule asks for it.
+    """
+
+    device: str
+    strategy: str
+    precision: str
+    clip: float
+    accumulate: int
+    policy: PolicyArgs
+    optimizer: OptimizerArgs
+    model_type: str = ""
+
+
+class Rule(NamedTuple):
+    """A combination and what a user should do about it."""
+
+    matches: Callable[[Setup], bool]
+    message: str
+
+
+RULES = (
+    Rule(
+        lambda s: s.precision not in ("32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed"),
+        "trainer.precision: expected 32-true, bf16-mixed, bf16-true, 16-mixed or 64-true. Weights in float16 without "
+        "a loss scale lose small gradients: use bf16-true, or 16-mixed.",
+    ),
+    Rule(
+        lambda s: s.precision == "16-mixed" and s.device == "cpu",
+        "trainer.precision: 16-mixed needs a GPU; on a CPU use bf16-mixed or 32-true.",
+    ),
+    Rule(
+        lambda s: s.precision == "16-mixed" and s.policy.dtype in ("bfloat16", "auto"),
+        "trainer.precision: 16-mixed needs --model.policy.dtype float32 or float16, for bfloat16 weights reach beyond "
+        "float16's 65504; or use bf16-mixed, or bf16-true.",
+    ),
+    Rule(
+        lambda s: s.precision == "16-mixed" and s.policy.dtype == "float16" and s.policy.method == "full",
+        "trainer.precision: 16-mixed cannot unscale gradients of float16 weights; full fine-tuning under it needs "
+        "--model.policy.dtype float32.",
+    ),
+    Rule(
+        lambda s: s.precision == "16-mixed" and s.model_type.startswith("gemma"),
+        "trainer.precision: activations of Gemma models outgrow float16 and become NaN; use bf16-mixed or 32-true.",
+    ),
+    Rule(
+        lambda s: bool(s.optimizer.fused and s.clip and "mixed" in s.precision),
+        "model.optimizer.fused: a fused optimiser takes no gradient clipping under mixed precision. Leave it null, or "
+        "use bf16-true or 32-true, or --trainer.gradient_clip_val 0.",
+    ),
+    Rule(
+        lambda s: s.optimizer.lora_plus_ratio is not None and s.policy.method == "full",
+        "model.optimizer.lora_plus_ratio: there is no LoRA to set the rates of under --model.policy.method full.",
+    ),
+)
+
+
+def check_compatibility(setup: Setup) -> None:
+    """Refuse what cannot work.
+
+    Raises:
+        InputError: Names every rule that is broken.
+    """
+    if broken := [rule.message for rule in RULES if rule.matches(setup)]:
+        raise InputError("\n".join(broken))
+
+
+def setup_of(trainer: dict[str, Any], policy: PolicyArgs, optimizer: OptimizerArgs) -> Setup:
+    """Return what the rules look at.
+
+    Args:
+        trainer: Arguments of Lightning's ``Trainer``; a strategy may be a name or an object.
+        policy: What is trained.
+        optimizer: By what.
+    """
+    strategy, precision = trainer.get("strategy") or "auto", str(trainer.get("precision"))
+    precision = PRECISIONS.get(precision, precision)
+    asks = precision == "16-mixed"  # a configuration may come from the hub, which is not asked for nothing
+    return Setup(
+        device=_device(str(trainer.get("accelerator") or "auto")),
+        strategy=strategy if isinstance(strategy, str) else type(strategy).__name__,
+        precision=precision,
+        clip=float(trainer.get("gradient_clip_val") or 0.0),
+        accumulate=trainer.get("accumulate_grad_batches") or 1,
+        policy=policy,
+        optimizer=optimizer,
+        model_type=load_config(policy.base, policy.revision, policy.trust_remote_code).model_type if asks else "",
+    )
+
+
+def _device(accelerator: str) -> str:
+    if accelerator in ("auto", "gpu"):
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return accelerator

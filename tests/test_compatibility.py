@@ -1,0 +1,94 @@
+"""Flags that cannot work together are refused before anything is read, with what works instead."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lemma.cli import main
+from lemma.compatibility import RULES, Setup, check_compatibility, setup_of
+from lemma.modules import OptimizerArgs
+from lemma.policy import PolicyArgs
+from lemma.types import InputError
+
+PLAIN = Setup("cpu", "auto", "32-true", 1.0, 4, PolicyArgs(), OptimizerArgs())
+HALF = PolicyArgs(dtype="bfloat16")
+
+REFUSED = {
+    "float16 weights": (replace(PLAIN, precision="16-true"), "use bf16-true"),
+    "float16 on a CPU": (replace(PLAIN, precision="16-mixed"), "needs a GPU; on a CPU use bf16-mixed"),
+    "float16 over bfloat16": (
+        replace(PLAIN, device="cuda", precision="16-mixed", policy=HALF),
+        "or use bf16-mixed, or bf16-true",
+    ),
+    "unscaling float16 gradients": (
+        replace(PLAIN, device="cuda", precision="16-mixed", policy=PolicyArgs(dtype="float16", method="full")),
+        "--model.policy.dtype float32",
+    ),
+    "Gemma in float16": (replace(PLAIN, device="cuda", precision="16-mixed", model_type="gemma3"), "become NaN"),
+    "fused and clipped under mixed precision": (
+        replace(PLAIN, precision="bf16-mixed", optimizer=OptimizerArgs(fused=True)),
+        "--trainer.gradient_clip_val 0",
+    ),
+    "LoRA+ without LoRA": (
+        replace(PLAIN, policy=PolicyArgs(method="full"), optimizer=OptimizerArgs(lora_plus_ratio=16.0)),
+        "no LoRA",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_combination_that_cannot_work_is_refused_with_what_works(name):
+    setup, message = REFUSED[name]
+    with pytest.raises(InputError) as error:
+        check_compatibility(setup)
+    assert message in str(error.value)
+
+
+def test_every_rule_is_shown_to_refuse_something():
+    assert all(any(rule.matches(setup) for setup, _ in REFUSED.values()) for rule in RULES)
+
+
+@pytest.mark.parametrize(
+    "setup",
+    [
+        PLAIN,
+        replace(PLAIN, precision="bf16-mixed", policy=HALF),
+        replace(PLAIN, precision="bf16-true", optimizer=OptimizerArgs(fused=True)),
+        replace(PLAIN, precision="bf16-mixed", clip=0.0, optimizer=OptimizerArgs(fused=True)),
+        replace(PLAIN, device="cuda", precision="16-mixed"),
+        replace(PLAIN, device="cuda", precision="16-mixed", policy=PolicyArgs(dtype="float16")),
+        replace(PLAIN, optimizer=OptimizerArgs(lora_plus_ratio=16.0)),
+        replace(PLAIN, precision="64-true", policy=PolicyArgs(method="full")),
+    ],
+)
+def test_what_works_is_not_refused(setup):
+    check_compatibility(setup)
+
+
+def test_all_broken_rules_are_named_at_once():
+    both = replace(PLAIN, precision="16-mixed", optimizer=OptimizerArgs(fused=True))
+    with pytest.raises(InputError) as error:
+        check_compatibility(both)
+    assert len(str(error.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [(None, "32-true"), (32, "32-true"), ("bf16", "bf16-mixed"), ("bf16-true", "bf16-true")]
+)
+def test_lightnings_short_names_of_precisions_are_understood(given, meant):
+    assert setup_of({"precision": given}, PolicyArgs(), OptimizerArgs()).precision == meant
+
+
+def test_the_command_line_refuses_before_it_reads(monkeypatch, tmp_path):
+    config = Path(__file__).parents[1] / "configs/quickstart/sft.yaml"
+    flags = ["--trainer.precision", "16-mixed", "--trainer.default_root_dir", str(tmp_path), "--data.corpora", "[]"]
+    monkeypatch.setattr(sys, "argv", ["lemma", "fit", "--config", str(config), *flags])
+    with pytest.raises(SystemExit, match=r"lemma: error: trainer.precision: 16-mixed needs a GPU"):
+        main()
+
+
+def test_the_architecture_is_asked_for_where_a_rule_needs_it(base_folder):
+    setup = setup_of({"precision": "16-mixed"}, PolicyArgs(str(base_folder("gemma2"))), OptimizerArgs())
+    assert setup.model_type == "gemma2"
