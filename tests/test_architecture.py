@@ -28,6 +28,7 @@ ROWS = (
     {"modules"},
     {"callbacks"},
     {"compatibility"},
+    {"plan"},
     {"cli"},
 )
 LEVEL = {name: level for level, names in enumerate(ROWS) for name in names}

@@ -9,7 +9,7 @@ import pytest
 from lemma.cli import main
 from lemma.compatibility import RULES, Setup, check_compatibility, setup_of
 from lemma.modules import OptimizerArgs
-from lemma.policy import PolicyArgs
+from lemma.policy import LoraArgs, PolicyArgs, QuantizationArgs
 from lemma.types import InputError
 
 PLAIN = Setup("cpu", "auto", "32-true", 1.0, 4, PolicyArgs(), OptimizerArgs())
@@ -27,6 +27,20 @@ REFUSED = {
         "--model.policy.dtype float32",
     ),
     "Gemma in float16": (replace(PLAIN, device="cuda", precision="16-mixed", model_type="gemma3"), "become NaN"),
+    "DoRA on int8 on a CPU": (
+        replace(PLAIN, policy=PolicyArgs(quantization=QuantizationArgs("int8"), lora=LoraArgs(use_dora=True))),
+        "--model.policy.quantization.method nf4 or none",
+    ),
+    "FSDP1": (replace(PLAIN, strategy="fsdp_cpu_offload"), "use fsdp2"),
+    "FSDP1 as an object": (replace(PLAIN, strategy="FSDPStrategy"), "use fsdp2"),
+    "DeepSpeed": (replace(PLAIN, strategy="deepspeed_stage_3_offload"), "use fsdp2 in place of its stage 3"),
+    "DeepSpeed as an object": (replace(PLAIN, strategy="DeepSpeedStrategy"), "zero2 in place of its stage 2"),
+    "Lightning's own sharding": (replace(PLAIN, strategy="ModelParallelStrategy"), "use fsdp2"),
+    "8-bit states in shards": (replace(PLAIN, strategy="zero2", optimizer=OptimizerArgs("adamw_8bit")), "use adamw"),
+    "a loss scale over shards": (
+        replace(PLAIN, device="cuda", strategy="fsdp2", precision="16-mixed"),
+        "use bf16-mixed",
+    ),
     "fused and clipped under mixed precision": (
         replace(PLAIN, precision="bf16-mixed", optimizer=OptimizerArgs(fused=True)),
         "--trainer.gradient_clip_val 0",
@@ -61,6 +75,8 @@ def test_every_rule_is_shown_to_refuse_something():
         replace(PLAIN, device="cuda", precision="16-mixed", policy=PolicyArgs(dtype="float16")),
         replace(PLAIN, optimizer=OptimizerArgs(lora_plus_ratio=16.0)),
         replace(PLAIN, precision="64-true", policy=PolicyArgs(method="full")),
+        replace(PLAIN, strategy="fsdp2", precision="bf16-true"),
+        replace(PLAIN, strategy="ddp", optimizer=OptimizerArgs("paged_adamw_8bit")),
     ],
 )
 def test_what_works_is_not_refused(setup):

@@ -30,6 +30,7 @@ from lemma.corpora import CorpusArgs, corpus_args, given_args
 from lemma.datamodule import MathDataModule
 from lemma.encoding import TokenizerArgs
 from lemma.modules import PolicyModule
+from lemma.plan import cluster_of, plan
 from lemma.types import InputError
 
 
@@ -52,6 +53,11 @@ class LemmaCLI(LightningCLI):
         for field in fields(TokenizerArgs):  # the tokenizer is always the policy's own
             parser.link_arguments(f"model.init_args.policy.{field.name}", f"data.tokenizer.{field.name}")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        parser.add_argument(
+            "--print_plan",
+            action="store_true",
+            help="Print what fit would be, its steps, trained parameters and memory, and exit; no weights are loaded.",
+        )
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
@@ -90,6 +96,9 @@ class LemmaCLI(LightningCLI):
         """Return the trainer with TensorBoard in the run directory, atomic checkpoints and the side outputs."""
         trainer = self._get(self.config_init, "trainer")
         check_compatibility(setup_of(trainer, self.model.policy_args, self.model.optimizer_args))
+        if self._get(self.config_init, "print_plan"):
+            print(plan(cluster_of(trainer), self.model.policy_args, self.model.optimizer_args, self.datamodule))
+            sys.exit()
         root = Path(trainer.get("default_root_dir") or ".")
         if trainer.get("logger") in (None, True):
             # apart from fit's curves, in which a policy measured by `validate` would stand at step 0
@@ -142,6 +151,8 @@ def _quieten() -> None:
         logging.getLogger(f"lightning.pytorch.{name}").addFilter(
             lambda record: not record.getMessage().startswith(("💡", "`weights_only` was not", "Loading `train_data"))
         )
+    for name in ("backends.cpu.ops", "autograd._functions"):  # "please install kernels", "inputs will be cast"
+        logging.getLogger(f"bitsandbytes.{name}").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing. is deprecated")
     # every figure is computed from merged ranks and equal on each; a second reduction would only cost time
     warnings.filterwarnings("ignore", message="It is recommended to use .self.log.*sync_dist=True")

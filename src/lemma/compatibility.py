@@ -13,8 +13,10 @@ import torch
 from lemma.modules import OptimizerArgs
 from lemma.policy import PolicyArgs
 from lemma.policy.architecture import load_config
+from lemma.policy.load import DORA_ON_INT8
 from lemma.types import InputError
 
+SHARDED = ("fsdp2", "zero2", "ShardedStrategy")
 PRECISIONS = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed", "16": "16-mixed", "None": "32-true"}
 
 
@@ -73,6 +75,33 @@ RULES = (
     Rule(
         lambda s: s.precision == "16-mixed" and s.model_type.startswith("gemma"),
         "trainer.precision: activations of Gemma models outgrow float16 and become NaN; use bf16-mixed or 32-true.",
+    ),
+    Rule(
+        lambda s: s.device == "cpu" and s.policy.quantization.method == "int8" and s.policy.lora.use_dora,
+        DORA_ON_INT8,
+    ),
+    Rule(
+        lambda s: s.strategy == "FSDPStrategy" or (s.strategy.startswith("fsdp") and s.strategy != "fsdp2"),
+        "trainer.strategy: Lightning's fsdp clips no norms and writes the frozen base into every checkpoint; use fsdp2 "
+        "(configs/hardware/fsdp2.yaml), which shards the same.",
+    ),
+    Rule(
+        lambda s: s.strategy.lower().startswith("deepspeed"),
+        "trainer.strategy: DeepSpeed divides by the accumulation once more and takes no step of a short window; use "
+        "fsdp2 in place of its stage 3, zero2 in place of its stage 2 (configs/hardware/).",
+    ),
+    Rule(
+        lambda s: s.strategy == "ModelParallelStrategy",
+        "trainer.strategy: Lightning's ModelParallelStrategy writes the frozen base into a folder of shards, and its "
+        "tensor parallelism does not fit batches planned by rank; use fsdp2, which is built on it.",
+    ),
+    Rule(
+        lambda s: s.strategy in SHARDED and s.optimizer.name != "adamw",
+        "model.optimizer.name: bitsandbytes' optimisers cannot work on shards; use adamw, or ddp.",
+    ),
+    Rule(
+        lambda s: s.strategy in SHARDED and s.precision == "16-mixed",
+        "trainer.precision: sharded weights know no loss scale, which 16-mixed needs; use bf16-mixed.",
     ),
     Rule(
         lambda s: bool(s.optimizer.fused and s.clip and "mixed" in s.precision),

@@ -5,6 +5,7 @@
 3. Problems whose hash falls into ``held_out_share`` are kept from training; they and ``held_out`` give the loss.
 4. Problems become token ids; what is too long goes by ``truncation``; the census is printed, and one example decoded.
 5. The mixture orders each epoch; windows are planned over that order (``encoding.windows``).
+6. Sequences are packed into rows where the model allows it (``encoding.arrangement``); the expected padding is printed.
 """
 
 import functools
@@ -12,7 +13,6 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
@@ -21,11 +21,13 @@ from torch.utils.data import DataLoader
 from lemma.corpora import (
     Corpus,
     CorpusArgs,
+    identity,
     load_corpus,
     problem_key,
     reading_report,
 )
 from lemma.encoding import (
+    Arrangement,
     Batch,
     ChatEncoder,
     Example,
@@ -37,12 +39,14 @@ from lemma.encoding import (
     PlannedSampler,
     TokenizerArgs,
     TrainingSet,
+    arrange,
     build_training_set,
     find_overlaps,
     load_tokenizer,
-    padded,
 )
 from lemma.evaluation import BenchmarkBatch, BenchmarkItem
+from lemma.policy.architecture import attention_break_even, load_config
+from lemma.policy.packing import LAYOUTS, choose_layout
 from lemma.prompts import PromptArgs
 from lemma.types import InputError, Problem
 
@@ -56,7 +60,11 @@ class MathDataModule(LightningDataModule):
         benchmarks: Evaluation corpora; a config file appends with ``benchmarks+:``.
         prompt: Template, system prompt and answer format.
         root: Folder under which relative corpus paths are looked for, too.
-        batch_size: Completions per device and micro-step.
+        batch_size: Sequences per device and micro-step, under every layout.
+        layout: packed (several sequences a row), padded (one a row), or auto: packed where the model allows it.
+        row_length: Tokens of a packed row at most; null chooses it from the lengths in the data.
+        group_by_length: Under padded, exchange examples across windows, so that similar lengths share one; null does
+            so where auto could not pack. It changes which examples share an optimiser step.
         max_prompt_length: Tokens of the longest prompt.
         max_completion_length: Tokens of the longest completion, the stop token included.
         truncation: What happens beyond: error, drop or keep_start.
@@ -79,6 +87,9 @@ class MathDataModule(LightningDataModule):
         prompt: PromptArgs = PromptArgs(),  # noqa: B008 (frozen)
         root: str | None = None,
         batch_size: int = 8,
+        layout: str = "auto",
+        row_length: int | None = None,
+        group_by_length: bool | None = None,
         max_prompt_length: int = 512,
         max_completion_length: int = 512,
         truncation: str = "error",
@@ -92,6 +103,11 @@ class MathDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         _check(batch_size >= 1, "batch_size", "at least 1", batch_size)
+        _check(layout in LAYOUTS, "layout", f"one of {', '.join(LAYOUTS)}", layout)
+        _check(row_length is None or layout != "padded", "row_length", "null under layout padded", row_length)
+        _check(
+            not group_by_length or layout != "packed", "group_by_length", "false under layout packed", group_by_length
+        )
         _check(0 <= held_out_share < 1, "held_out_share", "a value in [0, 1)", held_out_share)
         _check(benchmark_batch_size >= 1, "benchmark_batch_size", "at least 1", benchmark_batch_size)
         _check(fit_problems is None or fit_problems >= 1, "fit_problems", "null or at least 1", fit_problems)
@@ -105,6 +121,9 @@ class MathDataModule(LightningDataModule):
         self.prompt = prompt
         self.root = root
         self.batch_size = batch_size
+        self.layout = layout
+        self.row_length = row_length
+        self.group_by_length = group_by_length
         self.limits = Limits(max_prompt_length, max_completion_length, truncation)
         self.hold_out = HoldOut(held_out_share, max_held_out)
         self.fit_problems = fit_problems
@@ -113,6 +132,7 @@ class MathDataModule(LightningDataModule):
         self.seed = seed
         self.num_workers = num_workers
         self.training: TrainingSet | None = None
+        self.arrangement: Arrangement | None = None
         self.benchmarks: dict[str, list[Problem]] = {}
         self.data_hashes: dict[str, str] = {}
         self._prepared = False
@@ -143,8 +163,9 @@ class MathDataModule(LightningDataModule):
         rank_zero_info(reading_report({"train": training, "benchmark": benchmarks, "held out": held}))
         if training:
             self.training = self._build_training_set(training, held)
+            self.arrangement, why = self._arrange(self.training)
             if stage == "fit":
-                rank_zero_info(self.training.report)
+                rank_zero_info(f"{self.training.report}\nLayout: {self.arrangement.describe()}{why}.")
         self._prepared = True
 
     def _build_training_set(self, training: list[Corpus], held: list[Corpus]) -> TrainingSet:
@@ -156,16 +177,33 @@ class MathDataModule(LightningDataModule):
         return build_training_set(
             training,
             held,
-            {problem_key(mine.problem) for mine, _ in overlaps},
+            {problem_key(identity(mine)) for mine, _ in overlaps},
             encoder=self.encoder,
             limits=self.limits,
             hold_out=self.hold_out,
             seed=self.seed,
         )
 
+    def _arrange(self, training: TrainingSet) -> tuple[Arrangement, str]:
+        args = self.tokenizer_args
+        config = load_config(args.base, args.revision, args.trust_remote_code)
+        layout, obstacle = choose_layout(self.layout, config)
+        arrangement = arrange(
+            training,
+            self.geometry(),
+            layout=layout,
+            row_length=self.row_length,
+            break_even=attention_break_even(config),
+            group_by_length=obstacle is not None if self.group_by_length is None else self.group_by_length,
+            seed=self.seed,
+        )
+        return arrangement, "" if obstacle is None else f". Packed rows would mix sequences: {obstacle}"
+
     def geometry(self) -> Geometry:
-        """Return how windows are cut under the trainer's accumulation and ranks."""
+        """Return how windows are cut under the trainer's accumulation and ranks; on one rank where there is none."""
         trainer = self.trainer
+        if trainer is None:
+            return Geometry(self.batch_size)
         return Geometry(self.batch_size, trainer.accumulate_grad_batches, trainer.world_size, trainer.global_rank)
 
     def train_dataloader(self) -> PlannedLoader:
@@ -181,7 +219,8 @@ class MathDataModule(LightningDataModule):
         if self.trainer.world_size > 1 and self.trainer._accelerator_connector.use_distributed_sampler:
             raise InputError("trainer.use_distributed_sampler: expected false; MathDataModule shards windows itself.")
         geometry = self.geometry()
-        sampler = PlannedSampler(self.training.mixture.epoch_order, geometry)
+        grouping = self.arrangement.grouping(self.training.examples)
+        sampler = PlannedSampler(self.training.mixture.epoch_order, geometry, grouping)
         rank_zero_info(
             f"An epoch is {len(self.training.mixture)} examples in windows of {geometry.window_size} (batch_size "
             f"{geometry.batch_size} x accumulate {geometry.accumulate} x ranks {geometry.num_ranks}): "
@@ -197,7 +236,7 @@ class MathDataModule(LightningDataModule):
         loaders: list[DataLoader] = []
         if self.training is not None and self.training.held_out:
             geometry = Geometry(self.batch_size, 1, self.trainer.world_size, self.trainer.global_rank)
-            order = np.arange(len(self.training.held_out))
+            order = self.arrangement.held_out_order(self.training.held_out)
             loaders.append(self._loader(self.training.held_out, PlannedSampler(lambda _: order, geometry)))
         if self.benchmarks:
             fetch = functools.partial(DataLoader, batch_size=None, generator=torch.Generator())
@@ -205,7 +244,7 @@ class MathDataModule(LightningDataModule):
         return loaders
 
     def _loader(self, examples: list[Example], sampler: PlannedSampler) -> PlannedLoader:
-        dataset = PlannedExamples(examples, functools.partial(_layout, pad_id=self.encoder.pad_id))
+        dataset = PlannedExamples(examples, self.arrangement.layout(self.encoder.pad_id))
         return PlannedLoader(dataset, sampler, num_workers=self.num_workers)
 
     def _benchmark_batches(self) -> list[BenchmarkBatch]:
@@ -257,10 +296,6 @@ class MathDataModule(LightningDataModule):
 def _check(holds: bool, name: str, rule: str, value: Any) -> None:
     if not holds:
         raise InputError(f"data.{name}: expected {rule}, but got {value!r}.")
-
-
-def _layout(examples: list[Example], window_weight: float, *, pad_id: int) -> Batch:
-    return padded(examples, pad_id=pad_id, window_weight=window_weight)
 
 
 def _add_benchmark(benchmarks: dict[str, list[Problem]], corpus: Corpus) -> None:

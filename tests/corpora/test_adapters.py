@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from lemma.corpora import CorpusArgs, gsm8k, load_corpus, mapped, math500
+from lemma.corpora import CorpusArgs, gsm8k, load_corpus, mapped, math500, text
 from lemma.corpora import math as hendrycks_math
 from lemma.corpora.rows import Row
 from lemma.types import InputError, Problem
@@ -191,6 +191,22 @@ def test_mapped_answer_column_wins_over_the_solution():
 def test_mapped_solution_without_an_answer_is_bad(worked):
     with pytest.raises(InputError, match="`s`: expected an answer after ####"):
         mapped.to_problem(row({"q": "x", "s": worked}), "s", columns={"problem": "q", "solution": "s"})
+
+
+def test_mapped_solution_that_marks_no_answer_is_kept_as_it_is_where_the_answer_is_null():
+    columns = {"problem": "q", "solution": "s", "answer": None}
+    worked = r"<<1+1=2>> so \boxed{2}, in 1st place.\n#### 2"
+    assert mapped.to_problem(row({"q": "x", "s": worked}), "s", columns=columns) == Problem(
+        "train/16", "s", "x", solution=worked
+    )
+
+
+def test_a_text_is_a_solution_without_question_and_answer():
+    assert text.to_problem(row({"text": " Let $x$ be.\n", "url": "u"}), "s") == Problem(
+        "train/16", "s", problem="", solution="Let $x$ be."
+    )
+    with pytest.raises(InputError, match="no column `text`; the row has url"):
+        text.to_problem(row({"url": "u"}), "s")
 
 
 @pytest.mark.parametrize("given", ["", None, r"\boxed{}"])

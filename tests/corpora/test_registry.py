@@ -29,7 +29,7 @@ def ids(corpus):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"name": "gsmk"}, "`name` to be one of arithmetic, gsm8k, mapped, math, math500, but got 'gsmk'"),
+        ({"name": "gsmk"}, "`name` to be one of arithmetic, gsm8k, mapped, math, math500, text, but got 'gsmk'"),
         ({"path": ""}, "`path` to be a path, a hub name or null, but got ''"),
         ({"split": ""}, "`split` to be the name of a split, but got ''"),
         ({"source": "a/b"}, "`source` to be a label without blanks and slashes, but got 'a/b'"),
@@ -55,6 +55,7 @@ def ids(corpus):
             "but got {'anwser': 'a'}",
         ),
         ({"name": "mapped", "path": "x", "columns": {"problem": ""}}, "`columns.problem` to be the name of a column"),
+        ({"name": "mapped", "path": "x", "columns": {"problem": None}}, "`columns.problem` to be the name of a column"),
         ({"name": "arithmetic", "path": "x"}, "`path` to be null for the generated corpus arithmetic, but got 'x'"),
         ({"name": "arithmetic", "revision": "x"}, "`revision` to be null for the generated corpus arithmetic"),
     ],

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lemma.corpora import CorpusArgs, exact_overlaps, held_out, load_corpus, problem_key
+from lemma.corpora import CorpusArgs, exact_overlaps, held_out, identity, load_corpus, problem_key
 from lemma.types import InputError, Problem
 
 
@@ -39,6 +39,16 @@ def test_overlaps_are_all_pairs_of_equal_texts():
     benchmark = [Problem("9", "test", "new"), Problem("8", "test", "what  is 1+1?\n")]
     assert exact_overlaps(train, benchmark) == [(train[0], benchmark[1]), (train[2], benchmark[1])]
     assert exact_overlaps([], benchmark) == exact_overlaps(train, []) == []
+
+
+def test_plain_texts_are_told_apart_by_their_text_and_problems_by_their_question():
+    texts = [Problem(str(i), "web", "", solution=f"Text {i}") for i in range(3)]
+    assert exact_overlaps(texts, [Problem("9", "other", "", solution="TEXT 1")]) == [
+        (texts[1], Problem("9", "other", "", solution="TEXT 1"))
+    ]
+    assert identity(Problem("1", "s", "Why?", solution="Because.")) == "Why?"
+    share = sum(held_out(identity(Problem("0", "web", "", solution=f"Text {i}")), 0.5) for i in range(400)) / 400
+    assert 0.4 < share < 0.6
 
 
 def test_real_math500_shares_no_text_with_math_train_and_a_planted_one_is_found(data):

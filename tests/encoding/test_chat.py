@@ -205,3 +205,15 @@ def test_a_template_that_refuses_system_prompts_is_an_input_error(tokenizer_of):
 def test_the_template_hash_follows_the_chat_template(tokenizer_of):
     hashes = {ChatEncoder(tokenizer_of(kind), PromptArgs()).template_hash for kind in KINDS}
     assert len(hashes) == len(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_plain_text_stands_between_document_tokens_without_a_chat(tokenizer_of, kind):
+    tokenizer = tokenizer_of(kind)
+    example = ChatEncoder(tokenizer, PromptArgs()).encode(Problem("1", "web", "", solution="a<|im_end|> = b"))
+    begin = tokenizer.eos_token_id if tokenizer.bos_token is None else tokenizer.bos_token_id
+    assert example.prompt_ids == [begin]
+    (completion,) = example.completions
+    assert completion[-1] == tokenizer.eos_token_id
+    assert completion.count(tokenizer.eos_token_id) == 1
+    assert tokenizer.decode(completion[:-1]) == "a<|im_end|> = b"

@@ -1,5 +1,6 @@
 """Windows: every example once, the same turns on every rank, exact normalisers, exact resume."""
 
+import math
 import random
 from collections import Counter
 
@@ -10,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lemma.corpora import Mixture
-from lemma.encoding import Example, Geometry, PlannedExamples, PlannedLoader, PlannedSampler, padded, plan
+from lemma.encoding import (
+    Example,
+    Geometry,
+    LengthGrouping,
+    PlannedExamples,
+    PlannedLoader,
+    PlannedSampler,
+    padded,
+    plan,
+)
 from lemma.types import InputError
 
 GEOMETRIES = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))
@@ -227,3 +237,84 @@ def test_a_rank_finds_its_own_share_after_a_resume():
         resumed = make_loader(geometry=geometry)
         resumed.load_state_dict(state)
         assert [contents(batch) for batch in resumed] == reference[1:]
+
+
+# Grouping by length
+
+LONG = np.random.default_rng(0).integers(1, 500, 1000)
+
+
+@given(number=st.integers(1, 200), geometry=GEOMETRIES, span=st.integers(1, 8), epoch=st.integers(0, 3))
+@settings(max_examples=150, deadline=None)
+def test_grouping_keeps_every_example_once_and_the_last_partial_window(number, geometry, span, epoch):
+    size = math.prod(geometry)
+    order = np.random.default_rng(number).permutation(number)
+    regrouped = LengthGrouping(LONG, span).regroup(order, epoch, size)
+    assert sorted(regrouped) == list(range(number))
+    whole = number // size * size
+    assert regrouped[whole:].tolist() == order[whole:].tolist()
+    for start in range(0, whole, span * size):  # examples are exchanged within a span only
+        end = min(start + span * size, whole)
+        assert sorted(regrouped[start:end]) == sorted(order[start:end])
+
+
+@given(number=st.integers(1, 100), geometry=GEOMETRIES)
+@settings(max_examples=100, deadline=None)
+def test_sorting_a_window_changes_neither_its_examples_nor_its_turns(number, geometry):
+    order = np.random.default_rng(number).permutation(number)
+    plain, grouped = (
+        [list(plan(order, Geometry(*geometry, rank), how)) for rank in range(geometry[2])]
+        for how in (None, LengthGrouping(LONG))
+    )
+    for before, after in zip(zip(*plain, strict=True), zip(*grouped, strict=True), strict=True):
+        assert [len(turn.indices) for turn in before] == [len(turn.indices) for turn in after]
+        assert all((a.window == b.window).all() for a, b in zip(before, after, strict=True))
+    seen = Counter(int(i) for one in grouped for turn in one for i in turn.indices)
+    assert seen == Counter(range(number))
+
+
+def test_ranks_compute_neighbours_in_length_at_the_same_time():
+    lengths = np.array([5, 80, 7, 60, 50, 6, 8, 70])
+    ranks = [list(plan(np.arange(8), Geometry(2, 2, 2, rank), LengthGrouping(lengths))) for rank in (0, 1)]
+    assert [[lengths[turn.indices].tolist() for turn in one] for one in ranks] == [
+        [[80, 70], [8, 7]],
+        [[60, 50], [6, 5]],
+    ]
+
+
+def test_windows_of_a_span_are_in_random_order_that_depends_on_seed_and_epoch_alone():
+    order = np.arange(1000)
+
+    def means(seed: int, epoch: int) -> list[float]:
+        regrouped = LengthGrouping(LONG, 50, seed).regroup(order, epoch, 20)
+        return LONG[regrouped].reshape(-1, 20).mean(1).tolist()
+
+    assert means(0, 0) == means(0, 0)
+    assert sorted(means(0, 0)) == sorted(means(0, 1)) == sorted(means(1, 0))
+    assert means(0, 0) != means(0, 1)
+    assert means(0, 0) != means(1, 0)
+    assert abs(np.corrcoef(np.arange(50), means(0, 0))[0, 1]) < 0.4  # no trend; sorted it would be -1
+
+
+def test_a_filler_is_the_shortest_of_its_window():
+    examples = [Example(str(i), "s", [1], [[2] * length]) for i, length in enumerate([9, 3, 7])]
+    *_, idle = plan(np.arange(3), Geometry(3, 1, 2, rank=1))
+    assert PlannedExamples(examples, layout)[idle].input_ids.shape == (1, 4)
+
+
+@pytest.mark.parametrize("span", [1, 3])
+def test_a_grouped_loader_resumes_with_the_next_batch_and_refuses_another_grouping(span):
+    def make(grouping):
+        sampler = PlannedSampler(Mixture([23], seed=7).epoch_order, Geometry(2, 3), grouping)
+        return PlannedLoader(PlannedExamples(make_examples(23), layout), sampler)
+
+    reference = [batch for epoch in run_epochs(make(LengthGrouping(LONG, span)), 2) for batch in epoch]
+    for cut in range(12):
+        loader = make(LengthGrouping(LONG, span))
+        for _ in zip(range(cut), loader, strict=False):
+            pass
+        resumed = make(LengthGrouping(LONG, span))
+        resumed.load_state_dict(loader.state_dict())
+        assert [contents(batch) for _ in range(2) for batch in resumed] == reference[cut:]
+    with pytest.raises(InputError, match=rf"grouped_windows = {span}, this run has 0"):
+        make(None).load_state_dict(loader.state_dict())

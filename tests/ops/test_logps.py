@@ -1,10 +1,12 @@
 """Log-probabilities of completion tokens against the plain path through the whole vocabulary."""
 
+import copy
+
 import pytest
 import torch
 
 from lemma.encoding import Example, padded
-from lemma.ops import completion_logps, masked_sum
+from lemma.ops import Head, completion_logps, masked_sum
 from lemma.policy import Policy, PolicyArgs
 
 FAMILIES = ("llama", "qwen2", "gemma2", "gemma3", "gpt2")
@@ -97,32 +99,35 @@ def test_gemma2s_soft_cap_is_felt(policies):
     assert (capped - free).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("chunk_size", [1, 2, 7, 28, 29, 30, 2048])
-def test_the_chunk_size_changes_nothing(policies, chunk_size):
+def test_the_chunk_size_changes_nothing(policies, chunk_size, frozen):
     policy, batch = policies("llama"), ragged_batch()
     hidden = policy.causal_lm.model(batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state.detach()
+    lm_head = copy.deepcopy(policy.causal_lm.lm_head).requires_grad_(not frozen)
     results = []
     for size in (chunk_size, 10_000):
         states = hidden.clone().requires_grad_()
-        logps = completion_logps(states, *laid_out(batch), head=policy.causal_lm.lm_head, chunk_size=size)
+        logps = completion_logps(states, *laid_out(batch), head=Head(lm_head, 97), max_logits=97 * size)
         (logps * torch.arange(1, 15)).sum().backward()
-        results.append((logps.detach(), states.grad, gradient(policy)))
+        results.append((logps.detach(), states.grad, None if frozen else gradient(lm_head)))
     (logps, states_grad, head_grad), whole = results
     assert batch.mask.sum() == batch.completion_mask.sum() == 29
     torch.testing.assert_close(logps, whole[0], atol=1e-6, rtol=0)
     assert relative(states_grad, whole[1]) < 1e-6
-    assert relative(head_grad, whole[2]) < 1e-6
+    if not frozen:
+        assert relative(head_grad, whole[2]) < 1e-6
 
 
 def test_logits_exist_for_a_chunk_of_completion_positions_only(policies):
     policy, batch, seen = policies("llama"), ragged_batch(), []
 
-    def head(states):
+    def module(states):
         seen.append(tuple(states.shape))
         return policy.causal_lm.lm_head(states)
 
     hidden = torch.randn(*batch.input_ids.shape, 32, requires_grad=True)
-    logps = completion_logps(hidden, *laid_out(batch), head=head, chunk_size=10)
+    logps = completion_logps(hidden, *laid_out(batch), head=Head(module, 97), max_logits=10 * 97 + 50)
     assert seen == [(10, 32), (10, 32), (9, 32)]  # 29 completion tokens of 4 x 20 positions
     logps.sum().backward()
     assert sorted(seen[3:]) == [(9, 32), (10, 32), (10, 32)]  # each again in the backward pass: not kept in between
@@ -134,7 +139,8 @@ def test_two_tokens_by_hand():
     # (ln 3, 0, 0), log p = ln(1 / 5). Position 2 predicts what nobody asks for.
     hidden = torch.tensor([[[0, 0, 2.0], [3.0, 0, 0], [9, 9, 9]]]).clamp(min=1).log()
     mask = torch.tensor([[True, True]])
-    logps = completion_logps(hidden, torch.tensor([[0, 2, 1]]), torch.tensor([1, 2]), mask, head=lambda states: states)
+    head = Head(lambda states: states, 3)
+    logps = completion_logps(hidden, torch.tensor([[0, 2, 1]]), torch.tensor([1, 2]), mask, head=head)
     assert logps.tolist()[0] == pytest.approx([torch.log(torch.tensor(x)).item() for x in (1 / 2, 1 / 5)], abs=1e-6)
 
 

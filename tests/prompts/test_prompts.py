@@ -13,7 +13,7 @@ from lemma.prompts import templates as templates_module
 from lemma.types import InputError, Problem
 
 TEMPLATES = ("bare", "basic", "step_by_step", "structured", "detailed_reasoning")
-SYSTEMS = ("none", "tutor", "expert")
+SYSTEMS = ("none", "tutor", "expert", "five_steps", "tags")
 FORMATS = ("boxed", "gsm8k", "tags")
 ALL = [PromptArgs(*names) for names in itertools.product(TEMPLATES, SYSTEMS, FORMATS)]
 AWKWARD = [
@@ -113,9 +113,15 @@ def test_a_solution_whose_last_box_is_one_of_a_list_reads_back_the_answer():
     assert extract_answer(render_completion(problem, PromptArgs())).answer == "2"
 
 
-def test_a_problem_without_an_answer_is_refused_by_name():
-    with pytest.raises(InputError, match="toy, problem train/7: no answer"):
-        render_completion(Problem("train/7", "toy", "?", "Some solution."), PromptArgs())
+@pytest.mark.parametrize("answer_format", ANSWER_FORMATS)
+def test_a_solution_without_an_answer_stands_as_it_is(answer_format):
+    problem = Problem("1", "s", "?", r"So \boxed{2}, I think.\n#### maybe")
+    assert render_completion(problem, PromptArgs(answer_format=answer_format)) == problem.solution
+
+
+def test_a_problem_with_neither_answer_nor_solution_is_refused_by_name():
+    with pytest.raises(InputError, match="toy, problem train/7: no answer and no solution"):
+        render_completion(Problem("train/7", "toy", "?"), PromptArgs())
 
 
 @pytest.mark.parametrize(("key", "value"), [("template", "nope"), ("system", "null"), ("answer_format", "latex")])

@@ -4,9 +4,12 @@ import shutil
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 
 from lemma.files import keep_previous
+from lemma.modules.sharding import is_sharded, whole_tensors
+from lemma.policy import Policy
 
 
 class AdapterExport(Callback):
@@ -19,16 +22,31 @@ class AdapterExport(Callback):
     def __init__(self, name: str = "adapter") -> None:
         self.name = name
 
-    @rank_zero_only
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save aside, then rename."""
+        """Save aside, then rename; ranks beside the first only give their shares of sharded weights."""
         if trainer.fast_dev_run:
+            return
+        weights = _whole_weights(pl_module.policy, keep=trainer.is_global_zero)
+        if not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir) / self.name
         partial = folder.with_name(f"{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        pl_module.policy.save(partial)
+        pl_module.policy.save(partial, weights)
         trainer.datamodule.encoder.tokenizer.save_pretrained(partial)
         keep_previous(folder)
         partial.rename(folder)
         rank_zero_info(f"Adapter: {folder}")
+
+
+def _whole_weights(policy: Policy, *, keep: bool) -> dict[str, Tensor] | None:
+    """Return what is to be saved of a sharded policy, and None of another, which can say for itself."""
+    if not is_sharded(policy):
+        return None
+    if policy.has_adapter:
+        weights = {name: p for name, p in policy.model.named_parameters() if p.requires_grad}
+    else:
+        named = policy.model.named_parameters
+        tied = dict(named(remove_duplicate=False)).keys() - dict(named()).keys()
+        weights = {name: value for name, value in policy.model.state_dict().items() if name not in tied}
+    return whole_tensors(weights, keep=keep)

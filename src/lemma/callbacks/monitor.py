@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from lemma.encoding import Batch
@@ -13,8 +14,9 @@ from lemma.encoding import Batch
 class TrainingMonitor(Callback):
     """Logs ``train/lr``, ``train/grad_norm`` (before clipping), ``train/tokens_per_second`` and ``train/padding``.
 
-    Tokens are real ones, prompts included, of all ranks if they keep step. Time is the wall's, validation left out:
-    a GPU's work is asynchronous, so that the time of a single step says little.
+    Tokens are real ones, prompts included, of all ranks. Padding is the share of all positions computed on any rank
+    that hold none of them: ends of rows, and rows that only fill a turn. Time is the wall's, validation left out: a
+    GPU's work is asynchronous, so that the time of a single step says little.
     """
 
     def __init__(self) -> None:
@@ -40,7 +42,8 @@ class TrainingMonitor(Callback):
         """Log the learning rate of the step to come, and the norm of the whole gradient."""
         pl_module.log("train/lr", optimizer.param_groups[0]["lr"])
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        pl_module.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+        norm = torch.nn.utils.get_total_norm(gradients)
+        pl_module.log("train/grad_norm", norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -50,7 +53,9 @@ class TrainingMonitor(Callback):
         self._positions += batch.num_positions
         if trainer.fit_loop._should_accumulate() or trainer.global_step % trainer.log_every_n_steps:
             return
-        rate = self._tokens * trainer.world_size / (time.perf_counter() - self._since)
+        counts = torch.tensor([self._tokens, self._positions], device=pl_module.device)
+        tokens, positions = trainer.strategy.reduce(counts, reduce_op="sum").tolist()
+        rate = tokens / (time.perf_counter() - self._since)
         pl_module.log("train/tokens_per_second", rate, prog_bar=True, rank_zero_only=True)
-        pl_module.log("train/padding", 1 - self._tokens / self._positions, rank_zero_only=True)
+        pl_module.log("train/padding", 1 - tokens / positions, rank_zero_only=True)
         self._tokens, self._positions, self._since = 0, 0, None

@@ -1,7 +1,8 @@
 r"""Any format whose columns the user names: ``columns: {problem: question, answer: gold, level: difficulty}``.
 
 The answer column may be bare, or hold a marker (``#### 42``, ``\boxed{42}``). Without an answer column, the answer is
-taken from the solution by the same markers; with neither column, the problems have no answer.
+taken from the solution by the same markers; with neither column, the problems have no answer. ``answer: null`` says
+that solutions mark none: they are kept as they are, to be trained on alone.
 """
 
 from lemma.answers import last_boxed
@@ -12,13 +13,14 @@ from lemma.types import InputError, Problem
 KEYS = ("problem", "answer", "solution", "level", "subject", "id")
 
 
-def to_problem(row: Row, source: str, *, columns: dict[str, str]) -> Problem:
+def to_problem(row: Row, source: str, *, columns: dict[str, str | None]) -> Problem:
     """Return a row as a problem.
 
     Args:
         row: A row of any columns.
         source: Label of the corpus.
-        columns: Key among ``KEYS`` → column; ``problem`` is there. Without ``id`` the id is the row's key.
+        columns: Key among ``KEYS`` → column; ``problem`` is there. Without ``id`` the id is the row's key; only
+            ``answer`` may be None.
 
     Raises:
         InputError: If a mapped column is missing, or one with text is empty. A row may lack level and subject.
@@ -26,10 +28,10 @@ def to_problem(row: Row, source: str, *, columns: dict[str, str]) -> Problem:
     solution = answer = None
     if "solution" in columns:
         worked = text(row, columns["solution"])
-        solution, answer = _split(worked)
+        solution, answer = (worked, None) if _marks_none(columns) else _split(worked)
         if "answer" not in columns:
             _check_answer(answer, worked, columns["solution"])
-    if "answer" in columns:
+    if "answer" in columns and not _marks_none(columns):
         given = text(row, columns["answer"])
         answer = _split(given)[1]
         answer = given if answer is None else answer
@@ -43,6 +45,10 @@ def to_problem(row: Row, source: str, *, columns: dict[str, str]) -> Problem:
         level=level(row, columns["level"]) if columns.get("level") in row.values else None,
         subject=subject(text(row, columns["subject"])) if row.values.get(columns.get("subject")) is not None else None,
     )
+
+
+def _marks_none(columns: dict[str, str | None]) -> bool:
+    return "answer" in columns and columns["answer"] is None
 
 
 def _split(worked: str) -> tuple[str, str | None]:

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any
 
-from lemma.corpora import gsm8k, mapped, math500
+from lemma.corpora import gsm8k, mapped, math500, text
 from lemma.corpora import math as hendrycks_math
 from lemma.corpora.adapter import Adapter
 from lemma.types import InputError
@@ -17,6 +17,7 @@ ADAPTERS: dict[str, Adapter] = {
     "gsm8k": gsm8k.ADAPTER,
     "math": hendrycks_math.ADAPTER,
     "math500": math500.ADAPTER,
+    "text": text.ADAPTER,
 }
 """Name → adapter of a native format."""
 
@@ -33,7 +34,7 @@ class CorpusArgs:
     """One corpus of a mixture, or one benchmark."""
 
     name: str
-    """Format: arithmetic, gsm8k, mapped, math or math500."""
+    """Format: arithmetic, gsm8k, mapped, math, math500 or text (plain text without a question)."""
     path: str | None = None
     """File (.jsonl, .json, .csv, .parquet), folder, .tar.gz or hub name; null is the format's own hub name."""
     split: str = "train"
@@ -46,8 +47,9 @@ class CorpusArgs:
     """Number of problems kept, drawn by seed after `where`; for arithmetic the number generated, 2000 by default."""
     where: dict[str, list] | None = None
     """Problems to keep: {level: [1, 2], subject: [algebra]}; null in a list keeps the problems without one."""
-    columns: dict[str, str] | None = None
-    """For mapped: {problem: question, answer: gold, solution: cot, level: difficulty, subject: topic, id: uid}."""
+    columns: dict[str, str | None] | None = None
+    """For mapped: {problem: question, answer: gold, solution: cot, level: difficulty, subject: topic, id: uid}; with
+    answer: null a solution is taken as it is, and needs no marked answer."""
     subset: str | None = None
     """Name of the hub data set's configuration, e.g. main."""
     revision: str | None = None
@@ -121,7 +123,7 @@ def _is_label(source: str | None) -> bool:
     return source is None or re.fullmatch(r"[^\s/]+", source) is not None
 
 
-def _check_columns(name: str, path: str | None, columns: dict[str, str] | None) -> None:
+def _check_columns(name: str, path: str | None, columns: dict[str, str | None] | None) -> None:
     if name != MAPPED:
         _expect(columns is None, "columns", f"null for {name} (only {MAPPED} takes columns)", columns)
         return
@@ -129,7 +131,8 @@ def _check_columns(name: str, path: str | None, columns: dict[str, str] | None) 
     _expect(bool(columns) and "problem" in columns, "columns", "a mapping with the key problem", columns)
     for key, column in columns.items():
         _expect(key in mapped.KEYS, "columns", f"a mapping with keys among {', '.join(mapped.KEYS)}", {key: column})
-        _expect(isinstance(column, str) and bool(column), f"columns.{key}", "the name of a column", column)
+        if (key, column) != ("answer", None):
+            _expect(isinstance(column, str) and bool(column), f"columns.{key}", "the name of a column", column)
 
 
 def _check_where(where: dict[str, list] | None) -> None:

@@ -19,6 +19,15 @@ def problem_key(text: str) -> str:
     return hashlib.sha256(normalized.encode()).hexdigest()
 
 
+def identity(problem: Problem) -> str:
+    """Return the text that says which problem it is: the question, or for plain text, which has none, the text.
+
+    Args:
+        problem: Of any corpus.
+    """
+    return problem.problem or problem.solution or ""
+
+
 def held_out(problem_text: str, share: float) -> bool:
     """Return whether a problem belongs to the held-out part.
 
@@ -45,5 +54,5 @@ def exact_overlaps(train: Iterable[Problem], benchmark: Iterable[Problem]) -> li
     """
     by_key: dict[str, list[Problem]] = {}
     for problem in train:
-        by_key.setdefault(problem_key(problem.problem), []).append(problem)
-    return [(match, problem) for problem in benchmark for match in by_key.get(problem_key(problem.problem), ())]
+        by_key.setdefault(problem_key(identity(problem)), []).append(problem)
+    return [(match, problem) for problem in benchmark for match in by_key.get(problem_key(identity(problem)), ())]

@@ -40,7 +40,8 @@ class ChatEncoder:
     """Encodes problems for one tokenizer and one prompt; the same object serves training and generation.
 
     Training ids are ids(rendered generation prompt) + ids(completion) + stop token, tokenised apart, so that what the
-    policy is trained to continue is to the token what it will be given.
+    policy is trained to continue is to the token what it will be given. A problem without a question is plain text: no
+    chat, but the document between the tokens that begin and end one.
 
     Args:
         tokenizer: With a chat template and an eos token.
@@ -78,18 +79,21 @@ class ChatEncoder:
         return [self._bos, *ids] if self._bos is not None and ids[0] != self._bos else ids
 
     def encode(self, problem: Problem, *, weight: float = 1.0) -> Example:
-        """Return the example of a problem and its worked solution.
+        """Return the example of a problem and its worked solution, or of a plain text.
 
         Args:
-            problem: With an answer.
+            problem: With an answer or a solution; without a question it is plain text.
             weight: Weight of each completion token in the loss.
 
         Raises:
-            InputError: If the problem has no answer.
+            InputError: If the problem has neither answer nor solution.
         """
         text = render_completion(problem, self.prompt)
         # text that spells a special token (</s>, <|im_end|>) stays text, or the policy would learn to stop there
         ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+        if not problem.problem:
+            bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+            return Example(problem.id, problem.source, [eos if bos is None else bos], [[*ids, eos]], weight)
         completion = [*ids, self.stop_id]
         return Example(problem.id, problem.source, self.encode_prompt(problem.problem), [completion], weight)
 

@@ -1,4 +1,9 @@
-"""Layouts turn examples into tensors. ``padded`` is one completion a row, right-padded."""
+"""Layouts turn examples into tensors: ``padded`` is one sequence a row, ``packed`` as few rows as they fit in.
+
+In a packed row, position ids that begin again at 0 say where a sequence begins, and transformers lets none attend to
+another (``lemma.policy.packing`` checks that it does). What is left of a row is sequences of padding, none longer than
+a real one: their positions reach into no table, and change no scaling of rotations, beyond what real tokens do.
+"""
 
 from typing import NamedTuple
 
@@ -6,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lemma.encoding.chat import Example
+from lemma.encoding.packing import fullest, pack_rows
 
 
 class Batch:
@@ -20,7 +26,7 @@ class Batch:
         position_ids: (B, L) long, from 0 in each sequence of a row; None for one sequence a row.
         completion_index: (M,) long, positions of completion tokens in (B x L) flattened, completion after completion.
         mask: (N, T) bool, True on the tokens of each completion, left-aligned.
-        weights: (N,) float32, weight of each completion's tokens in the loss; 0 for a row that only fills a turn.
+        weights: (N,) float32, weight of each completion's tokens in the loss; 0 for one that only fills a turn.
         window_weight: () float32, sum of weight x completion tokens over the whole window, all ranks included.
         num_tokens: Real tokens of the sequences that count, prompts included.
     """
@@ -82,6 +88,49 @@ def padded(examples: list[Example], *, pad_id: int, window_weight: float) -> Bat
         attention_mask[i, : sequence.length] = True
     starts = [i * length for i in range(len(sequences))]
     return _batch(sequences, starts, input_ids, attention_mask, None, window_weight)
+
+
+def packed(
+    examples: list[Example],
+    *,
+    pad_id: int,
+    window_weight: float,
+    row_length: int,
+    break_even: float = float("inf"),
+) -> Batch:
+    """Lay out the completions, each with its prompt, several a row; completions keep the order of the examples.
+
+    Args:
+        examples: At least one.
+        pad_id: Id to fill with; nothing depends on it.
+        window_weight: The window's normaliser.
+        row_length: Tokens a row can hold; rows are as long as the fullest.
+        break_even: Row length at which attention costs as much as everything else (``encoding.packing``).
+
+    Raises:
+        ValueError: If a prompt is empty, or a sequence is longer than a row.
+    """
+    sequences = _sequences(examples)
+    lengths = [sequence.length for sequence in sequences]
+    rows = pack_rows(lengths, row_length, break_even)
+    width = fullest(rows, lengths)
+    input_ids = torch.full((len(rows), width), pad_id)
+    position_ids = torch.zeros_like(input_ids)
+    starts = [0] * len(sequences)
+    for row, members in enumerate(rows):
+        first = 0
+        for i in members:
+            end = first + lengths[i]
+            input_ids[row, first:end] = torch.tensor(sequences[i].prompt_ids + sequences[i].completion_ids)
+            position_ids[row, first:end] = torch.arange(lengths[i])
+            starts[i], first = row * width + first, end
+        position_ids[row, first:] = torch.arange(width - first) % max(lengths)
+    return _batch(sequences, starts, input_ids, None, position_ids, window_weight)
+
+
+def sequence_lengths(example: Example) -> list[int]:
+    """Return the tokens of each of an example's sequences, a prompt with one completion."""
+    return [len(example.prompt_ids) + len(completion) for completion in example.completions]
 
 
 class _Sequence(NamedTuple):

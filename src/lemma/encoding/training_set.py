@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lemma.corpora import Corpus, Mixture, exact_overlaps, held_out, problem_key
+from lemma.corpora import Corpus, Mixture, exact_overlaps, held_out, identity, problem_key
 from lemma.encoding.chat import ChatEncoder, Example
 from lemma.encoding.truncation import Census, Limits, census_table, truncate_all
 from lemma.types import InputError, Problem
@@ -67,10 +67,10 @@ def build_training_set(
     """
     examples, kept_back, sizes, censuses = [], [], [], []
     for corpus in corpora:
-        problems = [p for p in corpus.problems if problem_key(p.problem) not in dropped]
+        problems = [p for p in corpus.problems if problem_key(identity(p)) not in dropped]
         sides = {True: [], False: []}
         for problem in problems:
-            sides[held_out(problem.problem, hold_out.share)].append(problem)
+            sides[held_out(identity(problem), hold_out.share)].append(problem)
         train, counts = _encode(sides[False], corpus, encoder, limits)
         if not train:
             raise InputError(f"data.corpora: nothing is left to train on in {corpus.source!r}: {counts}.")

@@ -5,7 +5,11 @@
 3. Its normaliser, the sum of weight x completion tokens, is known before the first micro-batch, because lengths are.
 4. Micro-batch m of rank r takes the examples [(m x ranks + r) x batch_size, + batch_size) of the window. In a short
    window every rank still takes the same number of micro-batches; one that finds no example left repeats the window's
-   first with weight 0, so that collectives match and gradients do not change.
+   shortest with weight 0, so that collectives match and gradients do not change.
+5. Where a row holds one sequence, a window's examples are sorted by length first: similar ones share a micro-batch,
+   and the micro-batches that ranks compute at the same time are neighbours. By 3 this changes no gradient.
+6. On demand (``LengthGrouping.span``) examples are sorted across many windows, too. That does change which examples
+   share a window.
 """
 
 import math
@@ -17,7 +21,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lemma.encoding.chat import Example
-from lemma.encoding.layouts import Batch
+from lemma.encoding.layouts import Batch, sequence_lengths
 from lemma.types import InputError
 
 
@@ -49,6 +53,49 @@ class Geometry:
 
 
 @dataclass(frozen=True)
+class LengthGrouping:
+    """How examples of similar length come to share a micro-batch.
+
+    Attributes:
+        lengths: (num_examples,) tokens of each example's longest sequence.
+        span: Windows across which examples are exchanged; 1 leaves every window the examples it has.
+        seed: Of the order of windows within a span.
+    """
+
+    lengths: np.ndarray
+    span: int = 1
+    seed: int = 0
+
+    def regroup(self, order: np.ndarray, epoch: int, window_size: int) -> np.ndarray:
+        """Return an epoch's order with windows of similar lengths, the windows of a span in random order.
+
+        The examples of a last, partial window stay where they are, for any rule would put the longest or the shortest
+        into the one window in which an example weighs more.
+
+        Args:
+            order: (num_examples,) indices of examples.
+            epoch: Counted from 0; with the seed it decides the order of windows.
+            window_size: Examples of a window.
+        """
+        if self.span == 1:
+            return order
+        generator = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(_WINDOWS, epoch)))
+        whole = len(order) // window_size * window_size
+        regrouped = [order[:0]]
+        for start in range(0, whole, self.span * window_size):
+            span = self.by_length(order[start : min(start + self.span * window_size, whole)])
+            regrouped.append(generator.permutation(span.reshape(-1, window_size)).ravel())
+        return np.concatenate([*regrouped, order[whole:]])
+
+    def by_length(self, indices: np.ndarray) -> np.ndarray:
+        """Return indices of examples, the longest first: what does not fit into memory fails at once."""
+        return indices[np.argsort(-self.lengths[indices], kind="stable")]
+
+
+_WINDOWS = 2  # what a generator is for; corpora.mixture counts from 0
+
+
+@dataclass(frozen=True)
 class MicroBatch:
     """Indices of a micro-batch's examples (empty: a turn without work), and its window's indices."""
 
@@ -56,19 +103,21 @@ class MicroBatch:
     window: np.ndarray
 
 
-def plan(order: np.ndarray, geometry: Geometry) -> Iterator[MicroBatch]:
+def plan(order: np.ndarray, geometry: Geometry, grouping: LengthGrouping | None = None) -> Iterator[MicroBatch]:
     """Yield one rank's micro-batches of an epoch, in order.
 
     Args:
         order: (num_examples,) indices of examples.
         geometry: How windows are cut.
+        grouping: Sorts each window by length; None keeps the order.
     """
     turn = geometry.batch_size * geometry.num_ranks
     for start in range(0, len(order), geometry.window_size):
         window = order[start : start + geometry.window_size]
+        ordered = window if grouping is None else grouping.by_length(window)
         for first in range(0, len(window), turn):
             begin = first + geometry.rank * geometry.batch_size
-            yield MicroBatch(window[begin : begin + geometry.batch_size], window)
+            yield MicroBatch(ordered[begin : begin + geometry.batch_size], window)
 
 
 class PlannedExamples(Dataset):
@@ -87,8 +136,8 @@ class PlannedExamples(Dataset):
         """Return the batch of a micro-batch, with its window's normaliser."""
         window_weight = sum(self.examples[i].completion_weight for i in micro_batch.window)
         if len(micro_batch.indices) == 0:
-            filler = replace(self.examples[micro_batch.window[0]], weight=0.0)
-            return self.layout([filler], window_weight)
+            shortest = min((self.examples[i] for i in micro_batch.window), key=lambda e: max(sequence_lengths(e)))
+            return self.layout([replace(shortest, weight=0.0)], window_weight)
         return self.layout([self.examples[i] for i in micro_batch.indices], window_weight)
 
 
@@ -98,11 +147,18 @@ class PlannedSampler(Sampler[MicroBatch]):
     Args:
         epoch_order: Maps an epoch to its order of example indices; every epoch has the same length.
         geometry: How windows are cut.
+        grouping: Brings similar lengths together; None keeps the order.
     """
 
-    def __init__(self, epoch_order: Callable[[int], np.ndarray], geometry: Geometry) -> None:
+    def __init__(
+        self,
+        epoch_order: Callable[[int], np.ndarray],
+        geometry: Geometry,
+        grouping: LengthGrouping | None = None,
+    ) -> None:
         self.epoch_order = epoch_order
         self.geometry = geometry
+        self.grouping = grouping
         self.epoch = 0
         self.position = 0
         self._length = geometry.num_micro_batches(len(epoch_order(0)))
@@ -113,7 +169,10 @@ class PlannedSampler(Sampler[MicroBatch]):
 
     def __iter__(self) -> Iterator[MicroBatch]:
         """Yield the rest of the current epoch."""
-        for number, micro_batch in enumerate(plan(self.epoch_order(self.epoch), self.geometry)):
+        order = self.epoch_order(self.epoch)
+        if self.grouping is not None:
+            order = self.grouping.regroup(order, self.epoch, self.geometry.window_size)
+        for number, micro_batch in enumerate(plan(order, self.geometry, self.grouping)):
             if number >= self.position:
                 yield micro_batch
 
@@ -144,14 +203,18 @@ class PlannedLoader(DataLoader):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Return epoch, position in micro-batches, and the geometry that gives the position its meaning."""
-        geometry = self.sampler.geometry
+        """Return epoch, position in micro-batches, and what gives the position its meaning.
+
+        ``grouped_windows`` is the number of windows across which examples are sorted by length, 0 if they are not.
+        """
+        geometry, grouping = self.sampler.geometry, self.sampler.grouping
         return {
             "epoch": self.sampler.epoch,
             "position": self.sampler.position,
             "num_micro_batches": len(self.sampler),
             "accumulate": geometry.accumulate,
             "window_size": geometry.window_size,
+            "grouped_windows": 0 if grouping is None else grouping.span,
         }
 
     def load_state_dict(self, state: dict[str, int]) -> None:
@@ -161,12 +224,12 @@ class PlannedLoader(DataLoader):
             InputError: If the data or the window differ from the checkpoint's, so that the position means nothing.
         """
         here = self.state_dict()
-        for key in ("num_micro_batches", "accumulate", "window_size"):
+        for key in ("num_micro_batches", "accumulate", "window_size", "grouped_windows"):
             if state[key] != here[key]:
                 raise InputError(
                     f"ckpt_path: the checkpoint was written with {key} = {state[key]}, this run has {here[key]}. A run "
-                    "resumes with the data, batch size, accumulation and devices it had; to go on from the adapter "
-                    "alone, use --model.policy.adapter."
+                    "resumes with the data, layout, batch size, accumulation and devices it had; to go on from the "
+                    "adapter alone, use --model.policy.adapter."
                 )
         finished = state["position"] >= len(self.sampler)
         self.sampler.epoch = state["epoch"] + finished

@@ -68,6 +68,7 @@ class Evaluator:
         benchmarks: The problems of each source; the same on every rank.
         encoder: Renders and decodes.
         device: Where metric states live.
+        in_step: Whether the model is sharded, so that its forward passes need all ranks.
     """
 
     def __init__(
@@ -76,8 +77,11 @@ class Evaluator:
         benchmarks: Mapping[str, Sequence[Problem]],
         encoder: ChatEncoder,
         device: torch.device,
+        *,
+        in_step: bool = False,
     ) -> None:
         self.args = args
+        self.in_step = in_step
         self.encoder = encoder
         num_samples = args.sampling.num_samples
         self.scores = {
@@ -96,10 +100,11 @@ class Evaluator:
 
     def step(self, model: nn.Module, batch: BenchmarkBatch) -> None:
         """Generate for, grade, score and record the problems of a batch."""
-        if not (items := batch.items):
+        items, start = batch.items, time.monotonic()
+        problems = [item.problem for item in items]
+        completions = generate(model, problems, self.encoder, self.args.sampling, in_step=self.in_step)
+        if not items:
             return
-        start = time.monotonic()
-        completions = generate(model, [item.problem for item in items], self.encoder, self.args.sampling)
         golds = [item.problem.answer for item, row in zip(items, completions, strict=True) for _ in row]
         grades = iter(self._grader.grade_texts(golds, [completion.text for row in completions for completion in row]))
         seconds = (time.monotonic() - start) / len(items)

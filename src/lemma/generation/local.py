@@ -94,15 +94,18 @@ class SeededSampler(LogitsProcessor):
 
 @torch.no_grad()
 def generate(
-    model: nn.Module, problems: list[Problem], encoder: ChatEncoder, sampling: SamplingArgs
+    model: nn.Module, problems: list[Problem], encoder: ChatEncoder, sampling: SamplingArgs, *, in_step: bool = False
 ) -> list[list[Completion]]:
     """Return the completions of each problem, in the order of ``SamplingArgs.samples``.
 
     Args:
-        model: A transformers causal language model, or a PEFT model; put in evaluation mode for the call.
+        model: A transformers causal language model, or a module around one that has its ``generate``; put in
+            evaluation mode for the call.
         problems: What to ask.
         encoder: Renders prompts, knows stop tokens, decodes.
         sampling: How many, and how they are drawn.
+        in_step: Make as many forward passes as every other rank, for weights that are sharded; a collective call, also
+            without problems.
     """
     requests = [
         (number, sample, encoder.encode_prompt(problem.problem))
@@ -110,13 +113,17 @@ def generate(
         for sample in sampling.samples
     ]
     results: list[list[Completion]] = [[] for _ in problems]
+    batches = list(_batches(requests, sampling))
+    num_turns = _most(len(batches), next(model.parameters()).device) if in_step else len(batches)
     with _generating(model):
-        for rows in _batches(requests, sampling):
+        for rows in batches:
             prompts = [ids for *_, ids in rows]
             seeds = [_row_seed(problems[number], sample, sampling) for number, sample, _ in rows]
-            generated = _generate_rows(model, prompts, seeds, encoder, sampling)
+            generated = _generate_rows(model, prompts, seeds, encoder, sampling, in_step=in_step)
             for (number, sample, _), ids in zip(rows, generated, strict=True):
                 results[number].append(_completion(problems[number], sample, ids, encoder))
+        for _ in range(num_turns - len(batches)):
+            _generate_rows(model, [[encoder.pad_id]], [None], encoder, sampling, in_step=True)
     return [sorted(completions, key=lambda completion: completion.sample) for completions in results]
 
 
@@ -126,7 +133,9 @@ def _generating(model: nn.Module) -> Iterator[None]:
 
     ``generate`` would take repetition_penalty, top_p and the like from the model's own settings, in silence.
     """
-    causal_lm = model.get_base_model() if hasattr(model, "peft_config") else model
+    from transformers import PreTrainedModel  # slow to import, and the command line's help does not need it
+
+    causal_lm = next(module for module in model.modules() if isinstance(module, PreTrainedModel))
     modes = {module: module.training for module in model.modules()}
     settings, causal_lm.generation_config = causal_lm.generation_config, GenerationConfig()
     model.eval()
@@ -136,6 +145,13 @@ def _generating(model: nn.Module) -> Iterator[None]:
         causal_lm.generation_config = settings
         for module, training in modes.items():
             module.training = training
+
+
+def _most(number: int, device: torch.device) -> int:
+    """Return the largest number of any rank."""
+    most = torch.tensor(number, device=device)
+    torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
+    return int(most)
 
 
 def _row_seed(problem: Problem, sample: int, sampling: SamplingArgs) -> int | None:
@@ -161,6 +177,8 @@ def _generate_rows(
     seeds: list[int | None],
     encoder: ChatEncoder,
     sampling: SamplingArgs,
+    *,
+    in_step: bool,
 ) -> list[list[int]]:
     """Return the generated ids of each row, up to and including the stop token."""
     device = next(model.parameters()).device
@@ -181,6 +199,7 @@ def _generate_rows(
             pad_token_id=encoder.pad_id,
             use_cache=True,
         ),
+        synced_gpus=in_step,
         logits_processor=LogitsProcessorList([SeededSampler(_uniforms(seeds, sampling).to(device), warpers)]),
     )
     return [_until_stop(ids, encoder.stop_ids) for ids in output[:, width:].tolist()]

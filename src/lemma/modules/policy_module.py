@@ -12,8 +12,10 @@ from lemma.evaluation import BenchmarkBatch, Evaluation, EvaluationArgs, Evaluat
 from lemma.modules.context import check_benchmarks, check_examples, context_length
 from lemma.modules.optim import OptimizerArgs, build_optimizer
 from lemma.modules.resume import gather_objects, open_gradients, rng_state, set_open_gradients, set_rng_state
+from lemma.modules.sharding import ShardedStrategy, is_sharded, reshard, shard
 from lemma.objectives import sft_loss
 from lemma.policy import Policy, PolicyArgs
+from lemma.policy.packing import check_packing
 from lemma.types import InputError
 
 _STATE_KEY = "lemma"
@@ -51,7 +53,11 @@ class PolicyModule(LightningModule):
     def configure_model(self) -> None:
         """Load base and adapter; Lightning calls this once the strategy is set up, and again for each verb."""
         if self.policy is None:
-            self.policy = Policy(self.policy_args)
+            strategy = self.trainer.strategy
+            self.policy = Policy(self.policy_args, strategy.root_device)
+            if isinstance(strategy, ShardedStrategy):
+                mesh = strategy.device_mesh["data_parallel"]
+                shard(self.policy, mesh, reshard_after_forward=strategy.reshard_after_forward)
             self._check_context()
 
     def _check_context(self) -> None:
@@ -70,6 +76,20 @@ class PolicyModule(LightningModule):
             num_steps=trainer.estimated_stepping_batches,
             may_fuse=not (trainer.gradient_clip_val and "mixed" in trainer.precision),  # Lightning refuses both at once
         )
+
+    def on_fit_start(self) -> None:
+        """Try packing out, before anything is trained with it."""
+        self._check_packing()
+
+    def on_validate_start(self) -> None:
+        """Try packing out, before the held-out loss is computed with it."""
+        self._check_packing()
+
+    def _check_packing(self) -> None:
+        arrangement = self.trainer.datamodule.arrangement
+        if arrangement is not None and arrangement.row_length is not None:
+            check_packing(self.policy, self.policy.causal_lm.config.get_text_config().vocab_size)
+            reshard(self.policy)
 
     # Training
 
@@ -102,6 +122,20 @@ class PolicyModule(LightningModule):
         loss = self.trainer.strategy.reduce(torch.as_tensor(self._window_loss, device=self.device), reduce_op="sum")
         self.log("train/loss", loss, prog_bar=True, rank_zero_only=True)
         self._window_loss = 0.0
+        if self.trainer.global_step % self.trainer.log_every_n_steps == 0:
+            self._refuse_divergence(loss)
+
+    def _refuse_divergence(self, loss: Tensor) -> None:
+        """Stop a run whose loss is no number any more; looked at where it is logged, for it waits for the GPU.
+
+        Raises:
+            InputError: Says at which step, and what helps.
+        """
+        if not torch.isfinite(loss):
+            raise InputError(
+                f"train/loss is {float(loss)} at step {self.trainer.global_step}. Lower --model.optimizer.lr, clip "
+                "with --trainer.gradient_clip_val, or leave float16 for bf16-mixed."
+            )
 
     def _window_is_open(self) -> bool:
         return self.trainer.fit_loop._should_accumulate()
@@ -112,12 +146,14 @@ class PolicyModule(LightningModule):
         """Make an evaluator for the benchmarks of this run."""
         data = self.trainer.datamodule
         self.held_out_loss.reset()
-        self._evaluator = Evaluator(self.evaluation_args, data.benchmarks, data.encoder, self.device)
+        self._evaluator = Evaluator(
+            self.evaluation_args, data.benchmarks, data.encoder, self.device, in_step=is_sharded(self.policy)
+        )
 
     def validation_step(self, batch: Batch | BenchmarkBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add a held-out batch to the loss, or generate for and grade some benchmark problems."""
         if isinstance(batch, BenchmarkBatch):
-            self._evaluator.step(self.policy.model, batch)
+            self._evaluator.step(self.policy, batch)
             return
         logps = self.policy(batch)
         weight = (batch.weights * batch.mask.sum(-1)).sum()  # (): weighted tokens of this batch
@@ -129,6 +165,7 @@ class PolicyModule(LightningModule):
         figures = {}
         if self.trainer.datamodule.training is not None and self.trainer.datamodule.training.held_out:
             figures["val/loss"] = float(self.held_out_loss.compute())
+        reshard(self.policy)
         self.evaluation = self._evaluator.finish(gather_objects)
         self._evaluator = None
         figures |= self.evaluation.figures

@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from lemma.modules.sharding import from_share, share
+
 
 def gather_objects(value: Any) -> list[Any]:
     """Return every rank's value, in rank order; a list of one without distribution."""
@@ -46,12 +48,12 @@ def set_rng_state(state: dict[str, Any]) -> None:
 
 
 def open_gradients(module: nn.Module) -> dict[str, Tensor]:
-    """Return the gradients accumulated so far, by parameter name, on the CPU."""
-    return {name: p.grad.detach().cpu() for name, p in module.named_parameters() if p.grad is not None}
+    """Return what this rank holds of the gradients accumulated so far, by parameter name, on the CPU."""
+    return {name: share(p.grad.detach()).cpu() for name, p in module.named_parameters() if p.grad is not None}
 
 
 def set_open_gradients(module: nn.Module, gradients: dict[str, Tensor]) -> None:
     """Put back what ``open_gradients`` returned."""
     for name, parameter in module.named_parameters():
         if name in gradients:
-            parameter.grad = gradients[name].to(device=parameter.device, dtype=parameter.dtype)
+            parameter.grad = from_share(gradients[name].to(parameter.dtype), parameter)

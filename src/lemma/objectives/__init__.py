@@ -1,5 +1,5 @@
 """Objectives as pure functions: tensors in, tensors out."""
 
-from lemma.objectives.sft import sft_loss
+from lemma.objectives.sft import SFT_LOSSES, dft_loss, sft_loss
 
-__all__ = ["sft_loss"]
+__all__ = ["SFT_LOSSES", "dft_loss", "sft_loss"]

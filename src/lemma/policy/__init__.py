@@ -1,6 +1,6 @@
-"""The policy: load a base model, wrap it in LoRA, completion log-probabilities, save."""
+"""The policy: load a base model, quantise it, wrap it in LoRA, completion log-probabilities, save."""
 
-from lemma.policy.args import LoraArgs, PolicyArgs
+from lemma.policy.args import LoraArgs, PolicyArgs, QuantizationArgs
 from lemma.policy.policy import Policy
 
-__all__ = ["LoraArgs", "Policy", "PolicyArgs"]
+__all__ = ["LoraArgs", "Policy", "PolicyArgs", "QuantizationArgs"]

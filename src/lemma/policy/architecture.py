@@ -1,4 +1,4 @@
-"""What a model's configuration says about it, before any weight is read: its class, and what its layers remember."""
+"""What a model's configuration says about it, before any weight is read: what its layers remember, what they cost."""
 
 from typing import TYPE_CHECKING
 
@@ -47,3 +47,22 @@ def state_beyond_attention(config: "PreTrainedConfig") -> str | None:
     if getattr(model_class, "_is_stateful", False):
         return f"the recurrent layers of {config.model_type}"
     return None
+
+
+def attention_break_even(config: "PreTrainedConfig") -> float:
+    r"""Return the row length at which attention costs as much as a decoder layer's matrices, in tokens.
+
+    A frozen matrix of P elements takes 2P operations a token forward and 2P backward. A row of L tokens, all pairs of
+    which a masked kernel computes, takes 4Lq forward and 10Lq backward (scores are made again), with the width q of all
+    query heads: the break-even is :math:`L = 4P / 14q`.
+
+    Args:
+        config: Of the whole model; of a mixture of experts, all of them count as one.
+    """
+    text = config.get_text_config()
+    hidden, heads = text.hidden_size, text.num_attention_heads
+    head_size = getattr(text, "head_dim", None) or hidden // heads
+    queries, keys = heads * head_size, (getattr(text, "num_key_value_heads", None) or heads) * head_size
+    inner = getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * hidden
+    elements = 2 * hidden * (queries + keys) + 3 * hidden * inner
+    return 4 * elements / (14 * queries)

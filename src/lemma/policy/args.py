@@ -6,6 +6,13 @@ from pathlib import Path
 from lemma.types import InputError
 
 DTYPES = ("float32", "bfloat16", "float16", "auto")
+QUANTIZATION_METHODS = ("none", "int8", "nf4")
+STORAGE_DTYPES = ("uint8", "bfloat16", "float16", "float32")
+
+
+def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"model.policy.{key}: expected one of {', '.join(choices)}, but got {value!r}.")
 
 
 @dataclass(frozen=True)
@@ -15,11 +22,15 @@ class LoraArgs:
     r: int = 16
     """Rank of the update."""
     alpha: float = 32.0
-    """The update is scaled by alpha / r."""
+    """The update is scaled by alpha / r, or alpha / sqrt(r) where use_rslora is set."""
     dropout: float = 0.0
     """Probability with which an adapter's input is zeroed in training, in [0, 1)."""
     target_modules: str | list[str] = "all-linear"
     """Names of the layers to adapt, or all-linear: every linear (or GPT-2 Conv1D) layer but the head."""
+    use_rslora: bool = False
+    """Scale by alpha / sqrt(r), so that the update keeps its size as r grows (rsLoRA, arXiv:2312.03732)."""
+    use_dora: bool = False
+    """Train the length of each output's weight vector apart from its direction (DoRA, arXiv:2402.09353)."""
 
     def __post_init__(self) -> None:
         """Refuse values outside their range.
@@ -33,6 +44,39 @@ class LoraArgs:
             raise InputError(f"model.policy.lora.alpha: expected more than 0, but got {self.alpha}.")
         if not 0 <= self.dropout < 1:
             raise InputError(f"model.policy.lora.dropout: expected a value in [0, 1), but got {self.dropout}.")
+
+
+@dataclass(frozen=True)
+class QuantizationArgs:
+    """How the frozen base weights are stored under LoRA; bitsandbytes does it while the base is loaded."""
+
+    method: str = "none"
+    """none; int8 (LLM.int8(), arXiv:2208.07339); or nf4 (4 bits, QLoRA, arXiv:2305.14314)."""
+    double: bool = True
+    """nf4: quantise the constants of its blocks of 64 weights too, which saves 0.37 bits a weight."""
+    compute_dtype: str = "auto"
+    """nf4: what a layer multiplies in: float32, bfloat16, float16, or auto for the data type of the base."""
+    storage_dtype: str = "uint8"
+    """nf4: data type the packed bits are labelled with: uint8, bfloat16, float16 or float32. FSDP shards only weights
+    of one data type together."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that do not exist, and settings of nf4 without nf4.
+
+        Raises:
+            InputError: If a value is unknown, or another method comes with an option that it would ignore.
+        """
+        _check_choice("quantization.method", self.method, QUANTIZATION_METHODS)
+        _check_choice("quantization.compute_dtype", self.compute_dtype, DTYPES)
+        _check_choice("quantization.storage_dtype", self.storage_dtype, STORAGE_DTYPES)
+        if self.method == "nf4":
+            return
+        for name, default in (("double", True), ("compute_dtype", "auto"), ("storage_dtype", "uint8")):
+            if (value := getattr(self, name)) != default:
+                raise InputError(
+                    f"model.policy.quantization.{name}: {value} is a setting of nf4, which method {self.method} would "
+                    f"ignore. Leave it at {default}, or set method nf4."
+                )
 
 
 @dataclass(frozen=True)
@@ -53,8 +97,10 @@ class PolicyArgs:
     """What is trained: lora (an adapter) or full (every weight)."""
     lora: LoraArgs = LoraArgs()
     """The adapter, where the method is lora."""
+    quantization: QuantizationArgs = QuantizationArgs()
+    """Storage of the base weights in 8 or 4 bits, where the method is lora."""
     adapter: str | None = None
-    """Folder of an adapter in PEFT format to start from; its rank and targets replace those under lora."""
+    """Folder of an adapter in PEFT format to start from; its rank, targets and variant replace those under lora."""
     chat_template: str | None = None
     """None keeps the tokenizer's own; chatml or plain replaces it."""
     trust_remote_code: bool = False
@@ -64,13 +110,16 @@ class PolicyArgs:
         """Refuse values that do not exist or contradict each other.
 
         Raises:
-            InputError: If the dtype or method is unknown, the adapter's folder has no adapter, or an adapter comes
-                with full fine-tuning.
+            InputError: If the dtype or method is unknown, the adapter's folder has no adapter, or an adapter or
+                quantisation comes with full fine-tuning.
         """
-        if self.dtype not in DTYPES:
-            raise InputError(f"model.policy.dtype: expected one of {', '.join(DTYPES)}, but got {self.dtype!r}.")
-        if self.method not in ("lora", "full"):
-            raise InputError(f"model.policy.method: expected lora or full, but got {self.method!r}.")
+        _check_choice("dtype", self.dtype, DTYPES)
+        _check_choice("method", self.method, ("lora", "full"))
+        if self.method == "full" and self.quantization.method != "none":
+            raise InputError(
+                f"model.policy.quantization.method: weights stored as {self.quantization.method} cannot be trained. "
+                "Use --model.policy.method lora, or none with method full."
+            )
         if self.adapter is None:
             return
         if self.method == "full":

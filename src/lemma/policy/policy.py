@@ -1,15 +1,21 @@
 """The policy: a causal language model that gives completion log-probabilities and can be saved."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lemma.assets import resolve_base
 from lemma.encoding import Batch
-from lemma.ops import completion_logps
+from lemma.ops import Head, completion_logps
 from lemma.policy.args import PolicyArgs
 from lemma.policy.load import load_model
+from lemma.policy.packing import one_row
+from lemma.policy.quantization import is_quantized
+
+_CPU = torch.device("cpu")
 
 
 class Policy(nn.Module):
@@ -17,16 +23,18 @@ class Policy(nn.Module):
 
     Args:
         args: Base, adapter and precision.
+        device: Where a quantised base is put; its bits are made there. Another base loads where torch puts new
+            tensors, and may be moved afterwards.
 
     Raises:
         InputError: If the base or the adapter cannot be loaded.
     """
 
-    def __init__(self, args: PolicyArgs) -> None:
+    def __init__(self, args: PolicyArgs, device: torch.device = _CPU) -> None:
         super().__init__()
         self.args = args
         self.has_adapter = args.method == "lora"
-        self.model = load_model(args)
+        self.model = load_model(args, device)
 
     @property
     def causal_lm(self) -> nn.Module:
@@ -41,30 +49,59 @@ class Policy(nn.Module):
         """
         causal_lm = self.causal_lm
         backbone = getattr(causal_lm, causal_lm.base_model_prefix)
+        kernel = causal_lm.config.get_text_config()._attn_implementation
+        input_ids, position_ids = one_row(batch.input_ids, batch.position_ids, kernel)
         hidden = backbone(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            position_ids=batch.position_ids,
-            use_cache=False,
+            input_ids=input_ids, attention_mask=batch.attention_mask, position_ids=position_ids, use_cache=False
         ).last_hidden_state  # (B, L, H)
-        return completion_logps(hidden, batch.input_ids, batch.completion_index, batch.mask, head=self._head)
+        return completion_logps(hidden, input_ids, batch.completion_index, batch.mask, head=self._head)
 
-    def _head(self, states: Tensor) -> Tensor:
-        """Map (M, H) hidden states to (M, V) logits, soft-capped where the model does (Gemma 2)."""
-        logits = self.causal_lm.get_output_embeddings()(states)
-        cap = getattr(self.causal_lm.config.get_text_config(), "final_logit_softcapping", None)
-        return logits if cap is None else cap * torch.tanh(logits / cap)
+    @property
+    def _head(self) -> Head:
+        """Return the map from hidden states to logits, soft-capped where the model does (Gemma 2)."""
+        config = self.causal_lm.config.get_text_config()
+        cap = getattr(config, "final_logit_softcapping", None)
+        return Head(self.causal_lm.get_output_embeddings(), config.vocab_size, cap)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Policy":
+        """Move and cast as ``nn.Module`` does, but keep the adapter in float32 or wider and quantised bits as they are.
+
+        Lightning casts the whole module under bf16-true, where an adapter's small updates would be rounded away, and
+        quantised bits labelled with a floating type would be taken for numbers.
+        """
+        bits, adapter = set(), set()
+        for name, parameter in self.named_parameters():
+            if is_quantized(parameter):
+                bits.add(parameter)
+            elif ".lora_" in name:
+                adapter |= {parameter, parameter.grad}
+
+        def guarded(tensor: Tensor) -> Tensor:
+            target = fn(torch.empty(0, dtype=tensor.dtype, device=tensor.device))
+            dtype = target.dtype
+            if tensor in bits:
+                dtype = tensor.dtype
+            elif tensor in adapter:
+                dtype = torch.promote_types(dtype, torch.float32)
+            return fn(tensor) if dtype == target.dtype else tensor.to(target.device, dtype)
+
+        return super()._apply(guarded, recurse)
 
     def trainable_names(self) -> set[str]:
         """Return the names of the parameters that are trained; checkpoints hold these and no others."""
         return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
 
-    def save(self, folder: Path) -> None:
+    def generate(self, **inputs: Any) -> Tensor:
+        """Return what transformers' ``generate`` does; sharded weights are gathered around a method of this module."""
+        return self.model.generate(**inputs)
+
+    def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
         """Save in Hugging Face format: the adapter in PEFT's, or the whole model after full fine-tuning.
 
         Args:
             folder: Where to; made if missing.
+            weights: What to save, by the names of ``model``'s state; None for its own state, if that is not sharded.
         """
         if self.has_adapter:
             self.model.peft_config["default"].base_model_name_or_path = resolve_base(self.args.base)
-        self.model.save_pretrained(folder)
+        self.model.save_pretrained(folder, state_dict=weights)

@@ -19,7 +19,7 @@ class PromptArgs:
     template: str = "basic"
     """Name of the user message's template: bare, basic, step_by_step, structured or detailed_reasoning."""
     system: str = "none"
-    """Name of the system prompt: none, tutor or expert."""
+    """Name of the system prompt: none, tutor, expert, five_steps or tags."""
     answer_format: str = "boxed"
     r"""How the answer is written: boxed (\boxed{42}), gsm8k (#### 42) or tags (<answer>42</answer>)."""
 
@@ -64,14 +64,17 @@ def render_completion(problem: Problem, prompt: PromptArgs) -> str:
     """Return the completion that a policy is trained to give.
 
     Args:
-        problem: A problem with an answer; a missing solution leaves the answer alone.
+        problem: With an answer, a solution or both. A missing solution leaves the answer alone; without an answer the
+            solution stands as it is, in no answer format.
         prompt: Names the answer format.
 
     Raises:
-        InputError: If the problem has no answer.
+        InputError: If the problem has neither.
     """
     if problem.answer is None:
-        raise InputError(f"{problem.source}, problem {problem.id}: no answer to train on.")
+        if problem.solution is None:
+            raise InputError(f"{problem.source}, problem {problem.id}: no answer and no solution to train on.")
+        return problem.solution
     return ANSWER_FORMATS[prompt.answer_format](problem.solution or "", problem.answer)
 
 

@@ -1,0 +1,224 @@
+"""The benchmark compares equal work only: what it measures, what it refuses, and one run of it from end to end."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from lemma.encoding import Batch
+from lemma.types import InputError
+
+TOOLS = Path(__file__).parents[1] / "tools"
+TINY = {"layers": 1, "hidden": 32, "vocab": 512, "lora_r": 4, "batch_size": 2, "steps": 3, "warmup": 1, "repeats": 1}
+DOCTOR = """#!{python}
+import json, os, pathlib, sys
+rows = pathlib.Path(json.loads(pathlib.Path(sys.argv[-2]).read_text())["rows"])
+lines = rows.read_text().splitlines()
+row = json.loads(lines[5])  # of two rows a step: the second row of step 3
+row["completion"][0] += 1
+lines[5] = json.dumps(row)
+rows.write_text("\\n".join(lines))
+os.execv("{python}", ["{python}", *sys.argv[1:]])
+"""
+
+
+class Finished(NamedTuple):
+    status: int
+    stdout: str
+    stderr: str
+    report: dict
+
+
+@pytest.fixture(autouse=True)
+def _tools_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(TOOLS))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> dict[str, Finished]:
+    """Two runs of the tool, side by side: an honest one, and one whose reference is given another token."""
+    folder = tmp_path_factory.mktemp("bench")
+    doctor = folder / "python"
+    doctor.write_text(DOCTOR.format(python=sys.executable))
+    doctor.chmod(0o755)
+    options = [f"--{name}={value}" for name, value in TINY.items()]
+    processes = {}
+    for name, python in (("honest", sys.executable), ("doctored", str(doctor))):
+        out = ["--threads=1", f"--reference_python={python}", f"--out={folder / name}.json"]
+        command = [sys.executable, str(TOOLS / "bench.py"), "sft", *options, *out]
+        processes[name] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finished = {}
+    for name, process in processes.items():
+        try:
+            stdout, stderr = process.communicate(timeout=240)
+        finally:
+            process.kill()  # does nothing to one that has ended
+        path = folder / f"{name}.json"
+        report = json.loads(path.read_text()) if path.is_file() else {}
+        finished[name] = Finished(process.returncode, stdout, stderr, report)
+    return finished
+
+
+def test_both_sides_do_the_same_work_and_the_file_says_so(runs):
+    status, stdout, stderr, report = runs["honest"]
+    assert status == 0, stderr
+    (check,) = report["checks"]
+    assert check["loss_relative_difference"] < 1e-5
+    assert check["adapter_difference_over_update"] < 1e-3
+    for side in ("lemma", "reference"):
+        (record,) = report["records"][side]
+        assert len(record["seconds"]) == len(record["losses"]) == 4
+        assert len(record["rates"]) == 3  # the warm-up is not measured
+        assert record["rates"][0] == pytest.approx(record["tokens"][1] / record["seconds"][1])
+        assert record["threads"] == 1
+        assert record["memory_before_training"] <= record["peak_memory"] < 20e9
+        assert {"python", "torch", "transformers", "peft"} < set(record["versions"])
+    assert report["records"]["lemma"][0]["tokens"] == report["records"]["reference"][0]["tokens"]
+    ratio = report["summary"]["speed_ratio"]
+    assert ratio["low"] == ratio["value"] == ratio["high"] > 0
+    assert report["machine"]["cpu"]
+    assert report["options"]["precision"] == "32-true"
+    assert 1e8 < report["matmul_flops"] < 1e14
+    assert "error" not in report
+    assert "TRL, repeat 1 of 1" in stdout
+    assert "tokens/s" in stdout
+
+
+def test_one_other_token_on_one_side_ends_the_run_with_its_step_and_without_ratios(runs):
+    status, stdout, stderr, report = runs["doctored"]
+    assert status == 1
+    message = "the sides did different work: step 3: 1 of Lemma's 2 sequences"
+    assert f"bench: error: {message}" in stderr
+    assert report["error"].startswith(message)
+    assert len(report["records"]["reference"]) == 1
+    assert "summary" not in report
+    assert "ratio" not in stdout
+
+
+def record(**changes) -> dict:
+    same = {
+        "tokens": [9, 8],
+        "completion_tokens": [4, 5],
+        "sequences": [["a", "b"], ["c"]],
+        "losses": [2.0, 1.0],
+    }
+    return same | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tokens": [9, 7]}, "step 2: 8 tokens with Lemma, 7 with the reference"),
+        ({"completion_tokens": [3, 5]}, "step 1: 4 completion tokens with Lemma, 3"),
+        ({"sequences": [["a", "b"], ["d"]]}, "step 2: 1 of Lemma's 1 sequences"),
+        ({"losses": [2.0, 1.0003]}, "step 2: loss 1.000000 with Lemma, 1.000300"),
+        ({"losses": [float("nan"), 1.0]}, "step 1: loss"),
+        ({"losses": [2.0]}, "Lemma ran 2 steps, the reference 1"),
+    ],
+)
+def test_a_step_that_differs_is_named(changes, message):
+    from benchmark.work import check_steps
+
+    assert check_steps(record(), record(), precision="32-true") == 0
+    with pytest.raises(InputError, match=message):
+        check_steps(record(), record(**changes), precision="32-true")
+
+
+def test_losses_within_the_tolerance_pass_and_the_largest_difference_is_told():
+    from benchmark.work import check_steps
+
+    near = record(losses=[2.0001, 1.00002])  # 5e-5 and 2e-5 apart, of 1e-4 allowed
+    assert check_steps(near, record(), precision="32-true") == pytest.approx(5e-5, rel=1e-3)
+
+
+def test_adapters_may_differ_by_a_small_part_of_what_training_changed(tmp_path):
+    from benchmark.work import check_adapters
+    from safetensors.torch import save_file
+
+    for name, value in (("start", 1.0), ("one", 2.0), ("near", 2.01), ("far", 2.5)):
+        (tmp_path / name).mkdir()
+        save_file({"w": torch.full((4,), value)}, tmp_path / name / "adapter_model.safetensors")
+    start, one, near, far = (tmp_path / name for name in ("start", "one", "near", "far"))
+    found = check_adapters(start, near, one, precision="32-true")  # 0.01 apart, where training changed 1
+    assert found["max_abs_difference"] == pytest.approx(0.01, rel=1e-4)
+    assert found["difference_over_update"] == pytest.approx(0.01, rel=1e-4)
+    with pytest.raises(InputError, match=r"50\.0% of the update"):
+        check_adapters(start, far, one, precision="32-true")
+
+
+def test_medians_are_over_all_steps_and_extremes_over_repeats():
+    from benchmark.report import summarise
+
+    lemma = [{"rates": [10.0, 30.0], "peak_memory": 5}, {"rates": [40.0, 60.0], "peak_memory": 7}]
+    other = [{"rates": [10.0, 10.0], "peak_memory": 10}, {"rates": [20.0, 20.0], "peak_memory": 10}]
+    # steps 10 30 40 60 -> 35 against 10 10 20 20 -> 15; repeats 20 / 10 and 50 / 20; memory 6 / 10, 5 / 10, 7 / 10
+    summary = summarise(lemma, other, flops_per_token=4.0, matmul=700.0)
+    assert summary["lemma"] == {
+        "tokens_per_second": 35.0,
+        "peak_memory": 6.0,
+        "model_flops_utilisation": pytest.approx(0.2),
+    }
+    assert summary["speed_ratio"] == {"value": 35 / 15, "low": 2.0, "high": 2.5}
+    assert summary["memory_ratio"] == {"value": 0.6, "low": 0.5, "high": 0.7}
+
+
+def test_sequences_are_found_again_in_a_padded_and_in_a_packed_batch():
+    from benchmark.sft_lemma import sequences
+
+    common = {"mask": torch.tensor([[True, True], [True, False]]), "weights": torch.ones(2)}
+    common |= {"window_weight": torch.tensor(3.0), "num_tokens": 6}
+    padded = Batch(
+        input_ids=torch.tensor([[1, 2, 3, 0], [4, 5, 0, 0]]),  # prompts 1 and 4
+        attention_mask=torch.tensor([[True, True, True, False], [True, True, False, False]]),
+        position_ids=None,
+        completion_index=torch.tensor([1, 2, 5]),
+        **common,
+    )
+    packed = Batch(
+        input_ids=torch.tensor([[4, 5, 1, 2, 3, 0, 0]]),
+        attention_mask=None,
+        position_ids=torch.tensor([[0, 1, 0, 1, 2, 0, 0]]),
+        completion_index=torch.tensor([3, 4, 1]),
+        **common,
+    )
+    assert list(sequences(padded)) == list(sequences(packed)) == [([1], [2, 3]), ([4], [5])]
+
+
+def test_peak_memory_is_the_process_s_own_and_not_inherited(tmp_path):
+    child = "from benchmark.meter import peak_memory; print(peak_memory(False))"
+    code = f"import subprocess, sys; x = b'x' * 1_000_000_000; subprocess.run([sys.executable, '-c', {child!r}])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=TOOLS, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert 50e6 < int(done.stdout) < 0.8e9
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--steps", "0"], "--steps: expected at least 1, but got 0"),
+        (["--hidden", "100"], "--hidden: expected a multiple of 32, but got 100"),
+        (["--batch_size", "0"], "--batch_size: expected at least 1, but got 0"),
+        (["--reference_python", "/no/python"], "--reference_python: expected null or an interpreter"),
+        (["--rows", "nowhere.jsonl", "--reference_python", sys.executable], "nowhere.jsonl"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_in_one_line(monkeypatch, tmp_path, options, message):
+    import bench
+
+    monkeypatch.setattr(sys, "argv", ["bench.py", "sft", *options, f"--out={tmp_path / 'out.json'}"])
+    with pytest.raises(SystemExit) as ended:
+        bench.main()
+    assert ended.value.code.startswith("bench: error: ")
+    assert message in ended.value.code
+
+
+def test_the_reference_is_pinned_to_the_versions_that_lemma_is_tested_with():
+    constraints = (TOOLS / "constraints.txt").read_text().splitlines()
+    pins = [line for line in (TOOLS / "benchmark/trl-requirements.txt").read_text().splitlines() if line[0] != "#"]
+    assert "trl==1.16.0" in pins
+    assert set(pins) <= set(constraints)

@@ -1,0 +1,86 @@
+"""Makes what both sides start from: a random Llama, a BPE of the rows, an adapter; in Hugging Face's formats."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from benchmark.options import expect
+from lemma.policy import LoraArgs, Policy, PolicyArgs
+from lemma.prompts import PromptArgs, render_completion, render_messages
+from lemma.types import Problem
+
+HEAD_WIDTH = 32
+MAX_LENGTH = 2048
+
+
+@dataclass(frozen=True)
+class BaseArgs:
+    """Shape of the model."""
+
+    layers: int = 6
+    """Transformer layers, at least 1."""
+    hidden: int = 256
+    """Width, a multiple of 32: attention heads are 32 wide, the inner layer is 8/3 as wide."""
+    vocab: int = 8192
+    """Rows of the embedding and of the head, at least 512; the BPE has as many tokens, or fewer if the text is poor."""
+    lora_r: int = 16
+    """Rank of the adapter on all linear layers, at least 1; alpha is twice that, dropout 0."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range.
+
+        Raises:
+            InputError: Names option, rule and value.
+        """
+        for name, low in (("layers", 1), ("hidden", HEAD_WIDTH), ("vocab", 512), ("lora_r", 1)):
+            expect(getattr(self, name) >= low, name, f"at least {low}", getattr(self, name))
+        expect(self.hidden % HEAD_WIDTH == 0, "hidden", f"a multiple of {HEAD_WIDTH}", self.hidden)
+
+
+def make_base(args: BaseArgs, problems: Sequence[Problem], folder: Path, *, seed: int) -> int:
+    """Write the base model and its tokenizer, and return the parameters that multiply: all but the input embedding.
+
+    Args:
+        args: Shape.
+        problems: Text for the tokenizer.
+        folder: Where to.
+        seed: Of the weights.
+    """
+    from make_tiny_policy import train_tokenizer
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    prompt = PromptArgs()
+    texts = ((render_messages(problem.problem, prompt), render_completion(problem, prompt)) for problem in problems)
+    tokenizer = train_tokenizer(texts, vocab_size=args.vocab)
+    config = LlamaConfig(
+        vocab_size=args.vocab,
+        hidden_size=args.hidden,
+        intermediate_size=round(args.hidden * 8 / 3 / 16) * 16,
+        num_hidden_layers=args.layers,
+        num_attention_heads=args.hidden // HEAD_WIDTH,
+        max_position_embeddings=MAX_LENGTH,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model.num_parameters() - model.get_input_embeddings().weight.numel()
+
+
+def make_adapter(args: BaseArgs, base: Path, folder: Path, *, seed: int) -> None:
+    """Write the adapter that both sides train on.
+
+    Args:
+        args: Its rank.
+        base: Folder of the base model.
+        folder: Where to.
+        seed: Of the weights.
+    """
+    torch.manual_seed(seed)
+    lora = LoraArgs(r=args.lora_r, alpha=2 * args.lora_r)
+    Policy(PolicyArgs(base=str(base), lora=lora)).save(folder)

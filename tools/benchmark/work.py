@@ -1,0 +1,81 @@
+"""Decides whether two trainers did the same work: same sequences each step, same losses, same adapter at the end."""
+
+from pathlib import Path
+from typing import Any
+
+from lemma.types import InputError
+
+LOSS_TOLERANCE = {"32-true": 1e-4, "bf16-mixed": 2e-2}
+"""Largest relative difference of two losses by precision."""
+UPDATE_TOLERANCE = {"32-true": 0.01, "bf16-mixed": 0.5}
+"""Largest norm of the difference of two trained adapters, over the norm of what training changed, by precision."""
+
+
+def check_steps(lemma: dict[str, Any], reference: dict[str, Any], *, precision: str) -> float:
+    """Return the largest relative difference of the losses of two records.
+
+    Args:
+        lemma: Record of ``meter.Meter``.
+        reference: The other side's.
+        precision: Decides the tolerance.
+
+    Raises:
+        InputError: If a step's sequences, tokens or loss differ; says which step, and the numbers.
+    """
+    counts = len(lemma["losses"]), len(reference["losses"])
+    if counts[0] != counts[1]:
+        raise InputError(f"the sides did different work: Lemma ran {counts[0]} steps, the reference {counts[1]}.")
+    largest, tolerance = 0.0, LOSS_TOLERANCE[precision]
+    for step in range(counts[0]):
+        for name in ("tokens", "completion_tokens"):
+            _expect_equal(step, name.replace("_", " "), lemma[name][step], reference[name][step])
+        mine, theirs = set(lemma["sequences"][step]), set(reference["sequences"][step])
+        if mine != theirs:
+            raise InputError(
+                f"the sides did different work: step {step + 1}: {len(mine - theirs)} of Lemma's {len(mine)} sequences "
+                "are not among the reference's."
+            )
+        loss, other = lemma["losses"][step], reference["losses"][step]
+        difference = abs(loss - other) / abs(other)
+        if not difference <= tolerance:  # NaN is no agreement
+            raise InputError(
+                f"the sides did different work: step {step + 1}: loss {loss:.6f} with Lemma, {other:.6f} with the "
+                f"reference; they differ by {difference:.1e}, more than {tolerance:.0e}."
+            )
+        largest = max(largest, difference)
+    return largest
+
+
+def check_adapters(start: Path, lemma: Path, reference: Path, *, precision: str) -> dict[str, float]:
+    """Return how far two trained adapters are apart: the largest difference, and its norm over that of the update.
+
+    Args:
+        start: Folder of the adapter before training.
+        lemma: Folder of Lemma's.
+        reference: Folder of the reference's.
+        precision: Decides the tolerance.
+
+    Raises:
+        InputError: If they are further apart than rounding explains, or have not the same weights.
+    """
+    from safetensors.torch import load_file
+
+    before, mine, theirs = (load_file(folder / "adapter_model.safetensors") for folder in (start, lemma, reference))
+    if not before.keys() == mine.keys() == theirs.keys():
+        raise InputError("the sides did different work: their adapters have different weights.")
+    largest = max(float((mine[name] - theirs[name]).abs().max()) for name in mine)
+    apart = sum(float((mine[name] - theirs[name]).norm() ** 2) for name in mine) ** 0.5
+    update = sum(float((theirs[name] - before[name]).norm() ** 2) for name in mine) ** 0.5
+    if not apart <= UPDATE_TOLERANCE[precision] * update:
+        raise InputError(
+            f"the sides did different work: after the last step the adapters are {apart / update:.1%} of the update "
+            f"apart, more than {UPDATE_TOLERANCE[precision]:.0%}; the largest difference is {largest:.1e}."
+        )
+    return {"max_abs_difference": largest, "difference_over_update": apart / update}
+
+
+def _expect_equal(step: int, what: str, mine: int, theirs: int) -> None:
+    if mine != theirs:
+        raise InputError(
+            f"the sides did different work: step {step + 1}: {mine} {what} with Lemma, {theirs} with the reference."
+        )
