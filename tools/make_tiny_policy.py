@@ -39,6 +39,8 @@ IGNORED = -100
 
 Example = tuple[list[int], list[int]]  # prompt ids, completion ids with the stop token
 
+SYSTEMS = ("none", "tutor", "expert")  # fixed, so that a new system prompt makes no other policy
+
 
 def make_tiny_policy(
     out: Path = Path("src/lemma/assets/tiny"),
@@ -84,10 +86,7 @@ def texts(*, seed: int, slip: float, default_share: float) -> Iterator[tuple[lis
     """Yield (messages, completion) without end: pretraining problems of all levels alike, with fresh slips."""
     rng = random.Random(seed)
     by_level = [arithmetic.skeletons("pretrain", level) for level in arithmetic.LEVELS]
-    prompts = [
-        PromptArgs(*names)
-        for names in itertools.product(prompt_texts()["templates"], prompt_texts()["systems"], ANSWER_FORMATS)
-    ]
+    prompts = [PromptArgs(*names) for names in itertools.product(prompt_texts()["templates"], SYSTEMS, ANSWER_FORMATS)]
     calculate = slipping(rng, slip)
     while True:
         skeleton = rng.choice(rng.choice(by_level))
