@@ -26,8 +26,6 @@ from lemma.types import InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-_GIB = 2**30
-
 
 @dataclass(frozen=True)
 class Cluster:
@@ -237,15 +235,15 @@ def _parameters_text(sizes: PolicySizes, policy: PolicyArgs) -> str:
 
 
 def _memory_text(parts: dict[str, int], positions: int) -> str:
-    rows = [[name, f"{size / _GIB:.2f}"] for name, size in [*parts.items(), ("together", sum(parts.values()))]]
-    table = tabulate(
-        rows, ["memory of one device, in training", "GiB"], disable_numparse=True, colalign=("left", "right")
-    )
+    total = sum(parts.values())
+    unit, size = ("GiB", 2**30) if total >= 2**30 else ("MiB", 2**20)
+    rows = [[name, f"{part / size:.2f}"] for name, part in [*parts.items(), ("together", total)]]
+    headers = ["memory of one device, in training", unit]
     note = (
-        f"An estimate for a micro-batch of {positions:,} positions, the largest expected. Add 1 to 2 GiB "
-        "for kernels and fragmentation. Validation keeps no activations and gradients, but keys and values."
+        f"An estimate for a micro-batch of {positions:,} positions, the largest expected. Add 1 to 2 GiB for kernels "
+        "and fragmentation. Validation keeps no activations and gradients, but keys and values."
     )
-    return f"{table}\n{note}"
+    return f"{tabulate(rows, headers, disable_numparse=True, colalign=('left', 'right'))}\n{note}"
 
 
 def _devices(devices: Any) -> int:
