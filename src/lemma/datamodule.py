@@ -9,7 +9,6 @@
 """
 
 import functools
-from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -44,7 +43,7 @@ from lemma.encoding import (
     find_overlaps,
     load_tokenizer,
 )
-from lemma.evaluation import BenchmarkBatch, BenchmarkItem
+from lemma.evaluation import benchmark_batches
 from lemma.policy.architecture import attention_break_even, load_config
 from lemma.policy.packing import LAYOUTS, choose_layout
 from lemma.prompts import PromptArgs
@@ -239,23 +238,19 @@ class MathDataModule(LightningDataModule):
             order = self.arrangement.held_out_order(self.training.held_out)
             loaders.append(self._loader(self.training.held_out, PlannedSampler(lambda _: order, geometry)))
         if self.benchmarks:
-            fetch = functools.partial(DataLoader, batch_size=None, generator=torch.Generator())
-            loaders.append(fetch(self._benchmark_batches()))
+            batches = benchmark_batches(
+                self.benchmarks,
+                limit=self.fit_problems if self.trainer.state.fn == "fit" else None,
+                batch_size=self.benchmark_batch_size,
+                rank=self.trainer.global_rank,
+                num_ranks=self.trainer.world_size,
+            )
+            loaders.append(DataLoader(batches, batch_size=None, generator=torch.Generator()))
         return loaders
 
     def _loader(self, examples: list[Example], sampler: PlannedSampler) -> PlannedLoader:
         dataset = PlannedExamples(examples, self.arrangement.layout(self.encoder.pad_id))
         return PlannedLoader(dataset, sampler, num_workers=self.num_workers)
-
-    def _benchmark_batches(self) -> list[BenchmarkBatch]:
-        """Return this rank's benchmark problems in batches, as many batches on every rank, empty ones if need be."""
-        limit = self.fit_problems if self.trainer.state.fn == "fit" else None
-        items = [item for problems in self.benchmarks.values() for item in _subset(problems, limit)]
-        items.sort(key=lambda item: len(item.problem.problem))
-        size, ranks = self.benchmark_batch_size, self.trainer.world_size
-        mine = items[self.trainer.global_rank :: ranks]
-        num_batches = -(-len(items[::ranks]) // size)  # rank 0 has the most
-        return [BenchmarkBatch(mine[i * size : (i + 1) * size]) for i in range(num_batches)]
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move training batches; benchmark problems hold no tensors."""
@@ -305,9 +300,3 @@ def _add_benchmark(benchmarks: dict[str, list[Problem]], corpus: Corpus) -> None
         if problem.answer is None:
             raise InputError(f"data.benchmarks: {corpus.source}, problem {problem.id}: no answer to grade against.")
     benchmarks[corpus.source] = corpus.problems
-
-
-def _subset(problems: list[Problem], limit: int | None) -> Iterable[BenchmarkItem]:
-    """Return all problems with their indices, or the ``limit`` first by hash, the same ones every time."""
-    items = [BenchmarkItem(index, problem) for index, problem in enumerate(problems)]
-    return items if limit is None else sorted(items, key=lambda item: problem_key(item.problem.problem))[:limit]

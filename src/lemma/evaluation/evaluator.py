@@ -10,6 +10,7 @@ from torch import nn
 
 from lemma.answers import Grader
 from lemma.encoding import ChatEncoder
+from lemma.evaluation.benchmarks import BenchmarkBatch, BenchmarkItem
 from lemma.evaluation.records import Evaluation, Record, summarise
 from lemma.evaluation.scores import BenchmarkScores
 from lemma.generation import SamplingArgs, generate
@@ -39,25 +40,6 @@ class EvaluationArgs:
             if not 1 <= k <= self.sampling.num_samples:
                 limit = f"[1, num_samples = {self.sampling.num_samples}]"
                 raise InputError(f"model.evaluation.ks: expected values in {limit}, but got {k}.")
-
-
-@dataclass(frozen=True)
-class BenchmarkItem:
-    """A benchmark's problem and its index there."""
-
-    index: int
-    problem: Problem
-
-
-class BenchmarkBatch:
-    """Some problems of a validation step, none if other ranks have more; opaque to Lightning, which would copy into it.
-
-    Args:
-        items: The problems.
-    """
-
-    def __init__(self, items: Sequence[BenchmarkItem]) -> None:
-        self.items = items
 
 
 class Evaluator:
