@@ -36,3 +36,12 @@ def test_no_precision_rounds_the_normaliser_of_a_window_or_trips_over_benchmarks
     flags += ["--trainer.callbacks", '[{"class_path": "probes.WindowWeights"}]', "--data.batch_size", "11"]
     lemma("fit", *flags, "--trainer.max_steps", "1", "--trainer.default_root_dir", str(tmp_path))
     assert probes.WindowWeights.seen == [torch.float32]
+
+
+def test_a_run_that_diverges_stops_and_keeps_the_last_weights_that_are_numbers(lemma, last_checkpoint, tmp_path):
+    flags = ("--model.optimizer.lr", "1e30", "--model.optimizer.warmup_steps", "0", "--trainer.gradient_clip_val", "0")
+    with pytest.raises(SystemExit, match=r"lemma: error: train/loss is (nan|inf) at step \d+\. Lower --model"):
+        lemma("fit", *flags, "--trainer.default_root_dir", str(tmp_path))
+    saved = last_checkpoint(tmp_path)["state_dict"]
+    assert saved
+    assert all(weight.isfinite().all() for weight in saved.values())

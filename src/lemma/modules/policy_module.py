@@ -1,5 +1,6 @@
 """What every objective shares: the policy, its optimiser, adapter-only checkpoints, validation by generation."""
 
+import math
 from typing import Any
 
 import torch
@@ -123,17 +124,17 @@ class PolicyModule(LightningModule):
         self.log("train/loss", loss, prog_bar=True, rank_zero_only=True)
         self._window_loss = 0.0
         if self.trainer.global_step % self.trainer.log_every_n_steps == 0:
-            self._refuse_divergence(loss)
+            self._refuse_divergence(float(loss))
 
-    def _refuse_divergence(self, loss: Tensor) -> None:
-        """Stop a run whose loss is no number any more; looked at where it is logged, for it waits for the GPU.
+    def _refuse_divergence(self, loss: float) -> None:
+        """Stop a run whose loss is no number any more; looked at where it is logged or saved, for it waits for the GPU.
 
         Raises:
             InputError: Says at which step, and what helps.
         """
-        if not torch.isfinite(loss):
+        if not math.isfinite(loss):
             raise InputError(
-                f"train/loss is {float(loss)} at step {self.trainer.global_step}. Lower --model.optimizer.lr, clip "
+                f"train/loss is {loss} at step {self.trainer.global_step}. Lower --model.optimizer.lr, clip "
                 "with --trainer.gradient_clip_val, or leave float16 for bf16-mixed."
             )
 
@@ -176,7 +177,12 @@ class PolicyModule(LightningModule):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep trained weights only; add the objective, and each rank's RNG and open window."""
+        """Keep trained weights only; add the objective, and each rank's RNG and open window.
+
+        Raises:
+            InputError: If the loss is no number, so that an earlier file with good weights stays.
+        """
+        self._refuse_divergence(sum(gather_objects(float(self._window_loss))))
         trainable = {f"policy.{name}" for name in self.policy.trainable_names()}
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: value for name, value in state.items() if name in trainable}
