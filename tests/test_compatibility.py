@@ -34,7 +34,12 @@ REFUSED = {
     "FSDP1": (replace(PLAIN, strategy="fsdp_cpu_offload"), "use fsdp2"),
     "FSDP1 as an object": (replace(PLAIN, strategy="FSDPStrategy"), "use fsdp2"),
     "DeepSpeed": (replace(PLAIN, strategy="deepspeed_stage_3_offload"), "use fsdp2 in place of its stage 3"),
-    "DeepSpeed as an object": (replace(PLAIN, strategy="DeepSpeedStrategy"), "zero2 in place of its stage 2"),
+    "DeepSpeed as an object": (replace(PLAIN, strategy="DeepSpeedStrategy"), "there is deepspeed_stage_2"),
+    "DeepSpeed in float64": (replace(PLAIN, strategy="deepspeed_stage_2", precision="64-true"), "or zero2 for 64-true"),
+    "DeepSpeed clipping values": (
+        replace(PLAIN, strategy="deepspeed_stage_2", clip_algorithm="value"),
+        "use norm, or zero2",
+    ),
     "Lightning's own sharding": (replace(PLAIN, strategy="ModelParallelStrategy"), "use fsdp2"),
     "8-bit states in shards": (replace(PLAIN, strategy="zero2", optimizer=OptimizerArgs("adamw_8bit")), "use adamw"),
     "a loss scale over shards": (

@@ -84,7 +84,13 @@ def test_logits_never_outgrow_their_chunk():
 
 @pytest.mark.parametrize(
     ("strategy", "weights", "states", "buckets"),
-    [("ddp", 1, 1, True), ("zero2", 1, 4, False), ("fsdp2", 4, 4, False), ("ShardedStrategy", 4, 4, False)],
+    [
+        ("ddp", 1, 1, True),
+        ("zero2", 1, 4, False),
+        ("fsdp2", 4, 4, False),
+        ("ShardedStrategy", 4, 4, False),
+        ("deepspeed_stage_2", 1, 4, False),
+    ],
 )
 def test_a_strategy_shares_what_it_says(strategy, weights, states, buckets):
     policy, optimizer = PolicyArgs(quantization=QuantizationArgs("nf4")), OptimizerArgs()

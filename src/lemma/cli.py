@@ -154,6 +154,7 @@ def _quieten() -> None:
     for name in ("backends.cpu.ops", "autograd._functions"):  # "please install kernels", "inputs will be cast"
         logging.getLogger(f"bitsandbytes.{name}").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing. is deprecated")
+    warnings.filterwarnings("ignore", message=".torch.distributed.*is deprecated", category=FutureWarning)
     # every figure is computed from merged ranks and equal on each; a second reduction would only cost time
     warnings.filterwarnings("ignore", message="It is recommended to use .self.log.*sync_dist=True")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.")

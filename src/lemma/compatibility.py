@@ -16,7 +16,8 @@ from lemma.policy.architecture import load_config
 from lemma.policy.load import DORA_ON_INT8
 from lemma.types import InputError
 
-SHARDED = ("fsdp2", "zero2", "ShardedStrategy")
+DEEPSPEED = ("deepspeed_stage_2", "DeepSpeedShards")
+SHARDED = ("fsdp2", "zero2", "ShardedStrategy", *DEEPSPEED)
 PRECISIONS = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed", "16": "16-mixed", "None": "32-true"}
 
 
@@ -33,6 +34,7 @@ class Setup:
         policy: What is trained.
         optimizer: By what.
         model_type: Architecture of the base, where a rule asks for it.
+        clip_algorithm: ``norm`` or ``value``.
     """
 
     device: str
@@ -43,6 +45,7 @@ class Setup:
     policy: PolicyArgs
     optimizer: OptimizerArgs
     model_type: str = ""
+    clip_algorithm: str = "norm"
 
 
 class Rule(NamedTuple):
@@ -86,9 +89,17 @@ RULES = (
         "(configs/hardware/fsdp2.yaml), which shards the same.",
     ),
     Rule(
-        lambda s: s.strategy.lower().startswith("deepspeed"),
-        "trainer.strategy: DeepSpeed divides by the accumulation once more and takes no step of a short window; use "
-        "fsdp2 in place of its stage 3, zero2 in place of its stage 2 (configs/hardware/).",
+        lambda s: s.strategy.lower().startswith("deepspeed") and s.strategy not in DEEPSPEED,
+        "trainer.strategy: of DeepSpeed there is deepspeed_stage_2 (configs/hardware/deepspeed2.yaml), for Lightning's "
+        "others take no step of a short window; use fsdp2 in place of its stage 3.",
+    ),
+    Rule(
+        lambda s: s.strategy in DEEPSPEED and s.precision == "64-true",
+        "trainer.precision: DeepSpeed keeps what is trained in float32; use 32-true, or zero2 for 64-true.",
+    ),
+    Rule(
+        lambda s: s.strategy in DEEPSPEED and s.clip_algorithm == "value",
+        "trainer.gradient_clip_algorithm: DeepSpeed clips by norm alone; use norm, or zero2.",
     ),
     Rule(
         lambda s: s.strategy == "ModelParallelStrategy",
@@ -145,6 +156,7 @@ def setup_of(trainer: dict[str, Any], policy: PolicyArgs, optimizer: OptimizerAr
         policy=policy,
         optimizer=optimizer,
         model_type=load_config(policy.base, policy.revision, policy.trust_remote_code).model_type if asks else "",
+        clip_algorithm=trainer.get("gradient_clip_algorithm") or "norm",
     )
 
 

@@ -9,6 +9,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from lemma.encoding import Batch
+from lemma.modules.deepspeed import DeepSpeedShards
 
 
 class TrainingMonitor(Callback):
@@ -39,8 +40,10 @@ class TrainingMonitor(Callback):
             self._since += time.perf_counter() - self._interrupted
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Log the learning rate of the step to come, and the norm of the whole gradient."""
+        """Log the learning rate of the step to come, and the norm of the whole gradient, if it is known by now."""
         pl_module.log("train/lr", optimizer.param_groups[0]["lr"])
+        if isinstance(trainer.strategy, DeepSpeedShards):
+            return
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         pl_module.log("train/grad_norm", norm.full_tensor() if isinstance(norm, DTensor) else norm)
@@ -51,7 +54,11 @@ class TrainingMonitor(Callback):
         """Count, and log at the trainer's interval."""
         self._tokens += batch.num_tokens
         self._positions += batch.num_positions
-        if trainer.fit_loop._should_accumulate() or trainer.global_step % trainer.log_every_n_steps:
+        if trainer.fit_loop._should_accumulate():
+            return
+        if isinstance(trainer.strategy, DeepSpeedShards):
+            pl_module.log("train/grad_norm", trainer.strategy.grad_norm)
+        if trainer.global_step % trainer.log_every_n_steps:
             return
         counts = torch.tensor([self._tokens, self._positions], device=pl_module.device)
         tokens, positions = trainer.strategy.reduce(counts, reduce_op="sum").tolist()

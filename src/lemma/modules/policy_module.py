@@ -11,6 +11,7 @@ from torchmetrics import MeanMetric
 from lemma.encoding import Batch
 from lemma.evaluation import BenchmarkBatch, Evaluation, EvaluationArgs, Evaluator
 from lemma.modules.context import check_benchmarks, check_examples, context_length
+from lemma.modules.deepspeed import DeepSpeedShards
 from lemma.modules.optim import OptimizerArgs, build_optimizer
 from lemma.modules.resume import gather_objects, open_gradients, rng_state, set_open_gradients, set_rng_state
 from lemma.modules.sharding import ShardedStrategy, is_sharded, reshard, shard
@@ -112,7 +113,11 @@ class PolicyModule(LightningModule):
             return
         mine = self._resume["ranks"][self.global_rank]
         set_rng_state(mine["rng"])
-        set_open_gradients(self, mine["gradients"])
+        strategy = self.trainer.strategy
+        if isinstance(strategy, DeepSpeedShards):
+            strategy.set_open_gradients(mine["gradients"])
+        else:
+            set_open_gradients(self, mine["gradients"])
         self._window_loss = mine["window_loss"]
         self._resume = None
 
@@ -189,10 +194,14 @@ class PolicyModule(LightningModule):
         is_open = self._window_is_open()
         mine = {
             "rng": rng_state(),
-            "gradients": open_gradients(self) if is_open else {},
+            "gradients": self._open_gradients() if is_open else {},
             "window_loss": float(self._window_loss) if is_open else 0.0,
         }
         checkpoint[_STATE_KEY] = {"objective": self.objective, "ranks": gather_objects(mine)}
+
+    def _open_gradients(self) -> dict[str, Tensor]:
+        strategy = self.trainer.strategy
+        return strategy.open_gradients() if isinstance(strategy, DeepSpeedShards) else open_gradients(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that is not this run's: other objective, other weights, other number of ranks.

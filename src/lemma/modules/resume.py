@@ -13,6 +13,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from lemma.modules.sharding import from_share, share
+from lemma.types import InputError
+
+OTHER_STRATEGY = (
+    "ckpt_path: the checkpoint was written in the middle of a window, under another strategy. Resume with that one, or "
+    "from the end of a step."
+)
 
 
 def gather_objects(value: Any) -> list[Any]:
@@ -53,7 +59,13 @@ def open_gradients(module: nn.Module) -> dict[str, Tensor]:
 
 
 def set_open_gradients(module: nn.Module, gradients: dict[str, Tensor]) -> None:
-    """Put back what ``open_gradients`` returned."""
+    """Put back what ``open_gradients`` returned.
+
+    Raises:
+        InputError: If they are not the module's, but shares that DeepSpeed numbers.
+    """
+    if gradients.keys() - dict(module.named_parameters()).keys():
+        raise InputError(OTHER_STRATEGY)
     for name, parameter in module.named_parameters():
         if name in gradients:
             parameter.grad = from_share(gradients[name].to(parameter.dtype), parameter)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tabulate import tabulate
 
-from lemma.compatibility import PRECISIONS, SHARDED
+from lemma.compatibility import DEEPSPEED, PRECISIONS, SHARDED
 from lemma.datamodule import MathDataModule
 from lemma.modules import OptimizerArgs
 from lemma.plan.memory import (
@@ -54,8 +54,8 @@ class Cluster:
 
     @property
     def shards_weights(self) -> bool:
-        """Return whether each device holds a share of the weights in a step, too; zero2 gathers all for it."""
-        return self.shards_states and self.strategy != "zero2"
+        """Return whether each device holds a share of the weights in a step, too; ZeRO stage 2 gathers all."""
+        return self.shards_states and self.strategy not in ("zero2", *DEEPSPEED)
 
 
 def cluster_of(trainer: Mapping[str, Any]) -> Cluster:
@@ -143,7 +143,8 @@ def memory_parts(
     frozen = sum(count * min(itemsize, widest) for count, itemsize in sizes.frozen)
     tensors = [(count, min(itemsize, widest) if run.full else itemsize) for count, itemsize in sizes.trained]
     trained = sum(count * itemsize for count, itemsize in tensors)
-    states = sum(optimizer_bytes(count, itemsize, name=optimizer.name) for count, itemsize in tensors)
+    copied = cluster.strategy in DEEPSPEED  # its optimiser works on copies in float32
+    states = sum(optimizer_bytes(count, 4 if copied else itemsize, name=optimizer.name) for count, itemsize in tensors)
     weights = cluster.ranks if cluster.shards_weights else 1
     shares = cluster.ranks if cluster.shards_states else 1
     parts = {
@@ -155,6 +156,7 @@ def memory_parts(
         "gradients": _ceil(trained, shares),
         "gradient buckets of DDP": trained if cluster.ranks > 1 and shares == 1 else 0,
         "optimiser states": _ceil(states, shares),
+        "trained weights in float32": _ceil(4 * sum(count for count, _ in tensors), shares) if copied else 0,
         "activations": activation_bytes(sizes, run),
         "logits": head_bytes(sizes, run),
     }
