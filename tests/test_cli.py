@@ -221,7 +221,10 @@ def test_a_benchmark_problem_in_training_is_refused_or_dropped_as_asked(lemma, t
         (["--model.evaluation.ks", "[1, 99]"], "99"),
         (["--model.policy.adapter", "nowhere"], "nowhere"),
         (["--trainer.max_stepz", "3"], "max_stepz"),
-        (["--trainer.accelerator", "gpu"], "No supported gpu backend found"),
+        (
+            ["--trainer.accelerator", "gpu"],
+            "trainer: No supported gpu backend found! Without a GPU, add --trainer.accelerator cpu",
+        ),
         (["--data.corpora", '[{"name": "gsm8k", "path": "nowhere.jsonl"}]'], "nowhere.jsonl"),
         (["--ckpt_path", "nowhere.ckpt", "--trainer.default_root_dir", "/tmp/lemma-nothing"], "nowhere.ckpt"),
     ],

@@ -104,10 +104,12 @@ def _check(
     reference = Outcome("one process", method)
     outcomes, one = [reference], folder / "reference"
     start = time.monotonic()
+    print(f"one process, {method} …", file=sys.stderr, flush=True)
     _train_and_validate(config, one, ["--trainer.devices", "1", "--data.batch_size", str(2 * devices)])
     reference.seconds = time.monotonic() - start
     for strategy in strategies or (ON_GPU if accelerator == "gpu" else ON_CPU):
         outcome, start = Outcome(strategy, method), time.monotonic()
+        print(f"{strategy}, {method} …", file=sys.stderr, flush=True)
         flags = ["--trainer.strategy", strategy, "--trainer.devices", str(devices), "--data.batch_size", "2"]
         try:
             _train_and_validate(config, folder / strategy, flags)

@@ -130,7 +130,8 @@ def main() -> None:
             auto_configure_optimizers=False,
         )
     except MisconfigurationException as error:  # Lightning's: flags that cannot work here, such as a GPU that is not
-        sys.exit(f"lemma: error: {error}")
+        hint = " Without a GPU, add --trainer.accelerator cpu." if "backend found" in str(error) else ""
+        sys.exit(f"lemma: error: trainer: {error}{hint}")
     except ValueError as error:
         cause = _input_error(error)
         if cause is None:

@@ -111,8 +111,9 @@ class MathDataModule(LightningDataModule):
         _check(benchmark_batch_size >= 1, "benchmark_batch_size", "at least 1", benchmark_batch_size)
         _check(fit_problems is None or fit_problems >= 1, "fit_problems", "null or at least 1", fit_problems)
         _check(on_overlap in ("error", "drop"), "on_overlap", "error or drop", on_overlap)
-        weighted = [corpus.source or corpus.name for corpus in corpora if corpus.weight is not None]
-        _check(len(weighted) in (0, len(corpora)), "corpora", "a weight in every corpus or in none", weighted)
+        unweighted = [corpus.source or corpus.name for corpus in corpora if corpus.weight is None]
+        rule = "a weight in every corpus or in none"
+        _check(len(unweighted) in (0, len(corpora)), "corpora", rule, f"none in {', '.join(unweighted)}")
         self.tokenizer_args = tokenizer
         self.corpora = corpora
         self.benchmark_args = benchmarks

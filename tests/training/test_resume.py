@@ -67,6 +67,21 @@ def test_resume_is_bit_exact_with_eight_bits_of_optimiser_state(lemma, last_chec
     assert any(isinstance(one, torch.Tensor) and one.dtype == torch.uint8 for one in tensors), "nothing was in 8 bits"
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--model.optimizer.name", "adamw_8bit"), "model.optimizer.name = adamw, this run has adamw_8bit"),
+        (("--model.loss_type", "dft"), "model.loss_type = nll, this run has dft"),
+        (("--model.policy.quantization.method", "nf4"), "model.policy.quantization.method = none, this run has nf4"),
+    ],
+)
+def test_resume_as_another_run_is_refused(lemma, tmp_path, flags, message):
+    run = ("--trainer.default_root_dir", str(tmp_path))
+    lemma("fit", *run, "--trainer.max_steps", "1")
+    with pytest.raises(SystemExit, match=f"ckpt_path: the checkpoint was written with {message}"):
+        lemma("fit", *run, *flags, "--ckpt_path", str(tmp_path / "checkpoints" / "last.ckpt"))
+
+
 def test_resume_after_kill_9_is_bit_exact(lemma_process, last_checkpoint, tmp_path):
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     assert lemma_process("fit", *ACCUMULATE, "--trainer.default_root_dir", str(straight)).returncode == 0

@@ -34,6 +34,8 @@ class AdapterExport(Callback):
         shutil.rmtree(partial, ignore_errors=True)
         pl_module.policy.save(partial, weights)
         trainer.datamodule.encoder.tokenizer.save_pretrained(partial)
+        for path in partial.iterdir():  # safetensors writes files that only their owner can read
+            shutil.copymode(partial / "tokenizer_config.json", path)
         keep_previous(folder)
         partial.rename(folder)
         rank_zero_info(f"Adapter: {folder}")

@@ -18,7 +18,10 @@ from lemma.corpora import given_args
 from lemma.files import keep_previous, write_json, write_text
 from lemma.types import InputError
 
-_PACKAGES = ("lemma", "torch", "lightning", "transformers", "peft", "datasets", "torchmetrics", "math-verify")
+_PACKAGES = (
+    *("lemma", "torch", "lightning", "transformers", "peft", "bitsandbytes"),
+    *("datasets", "torchmetrics", "math-verify"),
+)
 
 
 class RunFiles(SaveConfigCallback):

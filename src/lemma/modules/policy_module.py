@@ -197,7 +197,17 @@ class PolicyModule(LightningModule):
             "gradients": self._open_gradients() if is_open else {},
             "window_loss": float(self._window_loss) if is_open else 0.0,
         }
-        checkpoint[_STATE_KEY] = {"objective": self.objective, "ranks": gather_objects(mine)}
+        settings = self.resume_settings()
+        checkpoint[_STATE_KEY] = {"objective": self.objective, "settings": settings, "ranks": gather_objects(mine)}
+
+    def resume_settings(self) -> dict[str, str]:
+        """Return the settings, by key, without which a resumed run would be another one and not notice."""
+        return {
+            "model.policy.base": self.policy_args.base,
+            "model.policy.quantization.method": self.policy_args.quantization.method,
+            "model.optimizer.name": self.optimizer_args.name,
+            "model.optimizer.schedule": self.optimizer_args.schedule,
+        }
 
     def _open_gradients(self) -> dict[str, Tensor]:
         strategy = self.trainer.strategy
@@ -226,6 +236,13 @@ class PolicyModule(LightningModule):
                 "Are --model.policy.base and the LoRA settings those of the run?"
             )
         fitting = self.trainer.state.fn == "fit"
+        for key, value in self.resume_settings().items() if fitting else ():
+            if state["settings"].get(key) != value:
+                raise InputError(
+                    f"ckpt_path: the checkpoint was written with {key} = {state['settings'].get(key)}, this run has "
+                    f"{value}. A run resumes with the configuration it had; to go on from the adapter alone, use "
+                    "--model.policy.adapter."
+                )
         if fitting and len(state["ranks"]) != self.trainer.world_size:
             raise InputError(
                 f"ckpt_path: written on {len(state['ranks'])} ranks, this run has {self.trainer.world_size}; a run "

@@ -30,6 +30,10 @@ class SFTModule(PolicyModule):
             raise InputError(f"model.loss_type: expected one of {', '.join(SFT_LOSSES)}, but got {loss_type!r}.")
         self.loss_type = loss_type
 
+    def resume_settings(self) -> dict[str, str]:
+        """Return those of every objective, and the loss."""
+        return {**super().resume_settings(), "model.loss_type": self.loss_type}
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss that, accumulated and averaged by Lightning, is the window's mean per weighted token."""
         loss = SFT_LOSSES[self.loss_type](
