@@ -12,7 +12,7 @@ from lemma.modules import OptimizerArgs
 from lemma.policy import LoraArgs, PolicyArgs, QuantizationArgs
 from lemma.types import InputError
 
-PLAIN = Setup("cpu", "auto", "32-true", 1.0, 4, PolicyArgs(), OptimizerArgs())
+PLAIN = Setup("cpu", "auto", "32-true", 1.0, PolicyArgs(), OptimizerArgs())
 HALF = PolicyArgs(dtype="bfloat16")
 
 REFUSED = {

@@ -30,7 +30,6 @@ class Setup:
         strategy: Name of Lightning's strategy, ``auto`` or ``ddp`` for example, or of its class.
         precision: Lightning's name in full, such as ``bf16-mixed``.
         clip: Threshold of gradient clipping, 0 for none.
-        accumulate: Micro-batches an optimiser step and rank.
         policy: What is trained.
         optimizer: By what.
         model_type: Architecture of the base, where a rule asks for it.
@@ -41,7 +40,6 @@ class Setup:
     strategy: str
     precision: str
     clip: float
-    accumulate: int
     policy: PolicyArgs
     optimizer: OptimizerArgs
     model_type: str = ""
@@ -152,7 +150,6 @@ def setup_of(trainer: dict[str, Any], policy: PolicyArgs, optimizer: OptimizerAr
         strategy=strategy if isinstance(strategy, str) else type(strategy).__name__,
         precision=precision,
         clip=float(trainer.get("gradient_clip_val") or 0.0),
-        accumulate=trainer.get("accumulate_grad_batches") or 1,
         policy=policy,
         optimizer=optimizer,
         model_type=load_config(policy.base, policy.revision, policy.trust_remote_code).model_type if asks else "",

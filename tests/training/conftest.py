@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from torch.utils._pytree import tree_flatten
 
 from lemma.cli import main
 
@@ -83,3 +84,21 @@ def lemma_process(config: str) -> Callable[..., subprocess.CompletedProcess]:
 def last_checkpoint() -> Callable[[Path], dict]:
     """Load a run's last checkpoint, as untrusted data."""
     return lambda run: torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+@pytest.fixture
+def assert_close() -> Callable[[object, object, float], None]:
+    """Compare nested collections of tensors within a tolerance, and everything else exactly."""
+
+    def compare(one: object, other: object, tolerance: float) -> None:
+        ours, spec = tree_flatten(one)
+        theirs, other_spec = tree_flatten(other)
+        assert spec == other_spec
+        assert any(isinstance(leaf, torch.Tensor) for leaf in ours)
+        for a, b in zip(ours, theirs, strict=True):
+            if isinstance(a, torch.Tensor):
+                torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
+            else:
+                assert a == b
+
+    return compare

@@ -13,20 +13,8 @@ pytest.importorskip("deepspeed")
 STAGE_2 = ("--trainer.strategy", "deepspeed_stage_2", "--trainer.devices", "2")
 
 
-def assert_close(one: object, other: object, tolerance: float) -> None:
-    ours, spec = tree_flatten(one)
-    theirs, other_spec = tree_flatten(other)
-    assert spec == other_spec
-    assert any(isinstance(leaf, torch.Tensor) for leaf in ours)
-    for a, b in zip(ours, theirs, strict=True):
-        if isinstance(a, torch.Tensor):
-            torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
-        else:
-            assert a == b
-
-
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_two_ranks_train_and_save_as_one_process(lemma, lemma_process, last_checkpoint, tmp_path, method):
+def test_two_ranks_train_and_save_as_one_process(lemma, lemma_process, last_checkpoint, assert_close, tmp_path, method):
     # 31 examples: windows of 8, the last one of 7, clipped hard; Adam's epsilon keeps updates like gradients
     common = ["--trainer.max_epochs", "1", "--trainer.accumulate_grad_batches", "2"]
     common += ["--trainer.gradient_clip_val", "0.05", "--model.optimizer.eps", "1.0", "--model.optimizer.lr", "1.0"]

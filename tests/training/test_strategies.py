@@ -16,18 +16,6 @@ VALIDATION = (*BENCHMARKS, "--data.benchmark_batch_size", "3", "--trainer.limit_
 HELD_OUT = ("--data.held_out", '[{"name": "arithmetic", "split": "validation", "max_rows": 5}]')
 
 
-def assert_close(one: object, other: object, tolerance: float) -> None:
-    ours, spec = tree_flatten(one)
-    theirs, other_spec = tree_flatten(other)
-    assert spec == other_spec
-    assert any(isinstance(leaf, torch.Tensor) for leaf in ours)
-    for a, b in zip(ours, theirs, strict=True):
-        if isinstance(a, torch.Tensor):
-            torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
-        else:
-            assert a == b
-
-
 def assert_same_evaluation(one: Path, other: Path) -> None:
     ours, theirs = (json.loads((folder / "results.json").read_text()) for folder in (one, other))
     metrics, verdicts = (
@@ -43,7 +31,9 @@ def assert_same_evaluation(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_two_shards_train_measure_and_save_as_one_process(lemma, lemma_process, last_checkpoint, tmp_path, method):
+def test_two_shards_train_measure_and_save_as_one_process(
+    lemma, lemma_process, last_checkpoint, assert_close, tmp_path, method
+):
     # 31 examples: windows of 8, the last one of 7, clipped hard, and validation in the middle of an epoch
     common = [*VALIDATION, *HELD_OUT, "--trainer.precision", "64-true", "--trainer.max_epochs", "1"]
     common += ["--trainer.accumulate_grad_batches", "2", "--trainer.gradient_clip_val", "0.05"]
