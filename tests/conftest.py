@@ -1,10 +1,16 @@
 """What many tests need: the shipped policy's encoder, a few problems, random models of several families, tokenizers."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if "LEMMA_CACHE" not in os.environ:  # read when lemma is imported, here and in the processes that tests start
+    os.environ["LEMMA_CACHE"] = tempfile.mkdtemp(prefix="lemma-cache-")
+    atexit.register(shutil.rmtree, os.environ["LEMMA_CACHE"], ignore_errors=True)
 
 import pytest
 import torch

@@ -30,6 +30,7 @@ ROWS = (
     {"compatibility"},
     {"plan"},
     {"cli"},
+    {"preparation"},
 )
 LEVEL = {name: level for level, names in enumerate(ROWS) for name in names}
 TORCH_FREE = ("types", "files", "assets", "answers", "prompts", "corpora")

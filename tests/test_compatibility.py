@@ -31,10 +31,18 @@ REFUSED = {
         replace(PLAIN, policy=PolicyArgs(quantization=QuantizationArgs("int8"), lora=LoraArgs(use_dora=True))),
         "--model.policy.quantization.method nf4 or none",
     ),
-    "FSDP1": (replace(PLAIN, strategy="fsdp_cpu_offload"), "use fsdp2"),
-    "FSDP1 as an object": (replace(PLAIN, strategy="FSDPStrategy"), "use fsdp2"),
-    "DeepSpeed": (replace(PLAIN, strategy="deepspeed_stage_3_offload"), "use fsdp2 in place of its stage 3"),
-    "DeepSpeed as an object": (replace(PLAIN, strategy="DeepSpeedStrategy"), "there is deepspeed_stage_2"),
+    "FSDP1": (replace(PLAIN, strategy="fsdp_cpu_offload"), "use fsdp (configs/hardware/fsdp.yaml)"),
+    "FSDP1 as an object": (replace(PLAIN, strategy="FSDPStrategy"), "use fsdp (configs/hardware/fsdp.yaml)"),
+    "8-bit states in flat shards": (
+        replace(PLAIN, strategy="fsdp", optimizer=OptimizerArgs("adamw_8bit")),
+        "use adamw",
+    ),
+    "DeepSpeed": (replace(PLAIN, strategy="deepspeed_stage_3_offload"), "there are deepspeed_stage_2"),
+    "DeepSpeed as an object": (replace(PLAIN, strategy="DeepSpeedStrategy"), "and deepspeed_stage_3"),
+    "DoRA in stage 3 of DeepSpeed": (
+        replace(PLAIN, strategy="deepspeed_stage_3", policy=PolicyArgs(lora=LoraArgs(use_dora=True))),
+        "use --trainer.strategy deepspeed_stage_2 or fsdp2",
+    ),
     "DeepSpeed in float64": (replace(PLAIN, strategy="deepspeed_stage_2", precision="64-true"), "or zero2 for 64-true"),
     "DeepSpeed clipping values": (
         replace(PLAIN, strategy="deepspeed_stage_2", clip_algorithm="value"),
@@ -81,6 +89,7 @@ def test_every_rule_is_shown_to_refuse_something():
         replace(PLAIN, optimizer=OptimizerArgs(lora_plus_ratio=16.0)),
         replace(PLAIN, precision="64-true", policy=PolicyArgs(method="full")),
         replace(PLAIN, strategy="fsdp2", precision="bf16-true"),
+        replace(PLAIN, strategy="fsdp", precision="64-true", clip=0.1, clip_algorithm="value"),
         replace(PLAIN, strategy="ddp", optimizer=OptimizerArgs("paged_adamw_8bit")),
     ],
 )

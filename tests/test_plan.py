@@ -88,8 +88,10 @@ def test_logits_never_outgrow_their_chunk():
         ("ddp", 1, 1, True),
         ("zero2", 1, 4, False),
         ("fsdp2", 4, 4, False),
+        ("fsdp", 4, 4, False),
         ("ShardedStrategy", 4, 4, False),
         ("deepspeed_stage_2", 1, 4, False),
+        ("deepspeed_stage_3", 4, 4, False),
     ],
 )
 def test_a_strategy_shares_what_it_says(strategy, weights, states, buckets):

@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lemma.corpora import arithmetic
-from lemma.prompts import ANSWER_FORMATS, PromptArgs, prompt_texts, render_completion, render_messages
+from lemma.prompts import ANSWER_FORMATS, PromptArgs, render_completion, render_messages
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CHAT_TEMPLATE = (
@@ -39,6 +39,7 @@ IGNORED = -100
 
 Example = tuple[list[int], list[int]]  # prompt ids, completion ids with the stop token
 
+TEMPLATES = ("bare", "basic", "step_by_step", "structured", "detailed_reasoning")  # fixed, as the systems are
 SYSTEMS = ("none", "tutor", "expert")  # fixed, so that a new system prompt makes no other policy
 
 
@@ -86,7 +87,7 @@ def texts(*, seed: int, slip: float, default_share: float) -> Iterator[tuple[lis
     """Yield (messages, completion) without end: pretraining problems of all levels alike, with fresh slips."""
     rng = random.Random(seed)
     by_level = [arithmetic.skeletons("pretrain", level) for level in arithmetic.LEVELS]
-    prompts = [PromptArgs(*names) for names in itertools.product(prompt_texts()["templates"], SYSTEMS, ANSWER_FORMATS)]
+    prompts = [PromptArgs(*names) for names in itertools.product(TEMPLATES, SYSTEMS, ANSWER_FORMATS)]
     calculate = slipping(rng, slip)
     while True:
         skeleton = rng.choice(rng.choice(by_level))

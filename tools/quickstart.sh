@@ -20,7 +20,7 @@ run lemma validate --config configs/quickstart/sft.yaml --trainer.default_root_d
 run lemma fit --config configs/quickstart/sft.yaml --trainer.default_root_dir "$runs/sft"
 run lemma validate --config configs/quickstart/sft.yaml --trainer.default_root_dir "$runs/sft" \
     --model.policy.adapter "$runs/sft/adapter"
-run python tools/compare_runs.py "$runs/base" "$runs/sft"
+run python tools/compare_runs.py "$runs/base" "$runs/sft" --output "$runs/comparison"
 
 echo
 echo "Adapter:     $runs/sft/adapter"

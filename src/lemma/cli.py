@@ -17,8 +17,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lemma.callbacks import (
     AdapterExport,
     AtomicCheckpointIO,
+    DataMonitor,
     EvaluationFiles,
     LastCheckpoint,
+    PassAtKCurves,
     RunFiles,
     SampleTable,
     TrainingMonitor,
@@ -106,7 +108,14 @@ class LemmaCLI(LightningCLI):
             kwargs["logger"] = TensorBoardLogger(folder, name="", version="", default_hp_metric=False)
         plugins = trainer.get("plugins") or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
-        callbacks: list[Callback] = [TrainingMonitor(), EvaluationFiles(), SampleTable(), AdapterExport()]
+        callbacks: list[Callback] = [
+            TrainingMonitor(),
+            DataMonitor(),
+            EvaluationFiles(),
+            SampleTable(),
+            PassAtKCurves(),
+            AdapterExport(),
+        ]
         given = trainer.get("callbacks") or []
         if trainer.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in given):
             callbacks.append(TQDMProgressBar())
@@ -116,7 +125,7 @@ class LemmaCLI(LightningCLI):
 
 def main() -> None:
     """Run the command line on ``sys.argv``; bad input ends it with one line and status 1."""
-    _quieten()
+    quieten()
     try:
         LemmaCLI(
             PolicyModule,
@@ -133,20 +142,20 @@ def main() -> None:
         hint = " Without a GPU, add --trainer.accelerator cpu." if "backend found" in str(error) else ""
         sys.exit(f"lemma: error: trainer: {error}{hint}")
     except ValueError as error:
-        cause = _input_error(error)
+        cause = input_error(error)
         if cause is None:
             raise
         sys.exit(f"lemma: error: {cause}")
 
 
-def _input_error(error: BaseException | None) -> InputError | None:
+def input_error(error: BaseException | None) -> InputError | None:
     """Return the InputError behind an error; jsonargparse wraps those raised while classes are instantiated."""
     while error is not None and not isinstance(error, InputError):
         error = error.__cause__ or error.__context__
     return error
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Drop advertisement and deprecations inside libraries, on which a user cannot act."""
     for name in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
         logging.getLogger(f"lightning.pytorch.{name}").addFilter(

@@ -11,13 +11,15 @@ from typing import Any, NamedTuple
 import torch
 
 from lemma.modules import OptimizerArgs
+from lemma.modules.partition import DORA_ON_STAGE_3
 from lemma.policy import PolicyArgs
 from lemma.policy.architecture import load_config
 from lemma.policy.load import DORA_ON_INT8
 from lemma.types import InputError
 
-DEEPSPEED = ("deepspeed_stage_2", "DeepSpeedShards")
-SHARDED = ("fsdp2", "zero2", "ShardedStrategy", *DEEPSPEED)
+DEEPSPEED = ("deepspeed_stage_2", "deepspeed_stage_3", "DeepSpeedShards")
+FSDP = ("fsdp", "FlatShards")
+SHARDED = ("fsdp2", "zero2", "ShardedStrategy", *FSDP, *DEEPSPEED)
 PRECISIONS = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed", "16": "16-mixed", "None": "32-true"}
 
 
@@ -82,14 +84,18 @@ RULES = (
         DORA_ON_INT8,
     ),
     Rule(
-        lambda s: s.strategy == "FSDPStrategy" or (s.strategy.startswith("fsdp") and s.strategy != "fsdp2"),
-        "trainer.strategy: Lightning's fsdp clips no norms and writes the frozen base into every checkpoint; use fsdp2 "
-        "(configs/hardware/fsdp2.yaml), which shards the same.",
+        lambda s: s.strategy in ("FSDPStrategy", "fsdp_cpu_offload"),
+        "trainer.strategy: Lightning's own FSDP clips no norms and writes the frozen base into every checkpoint; use "
+        "fsdp (configs/hardware/fsdp.yaml) or fsdp2, which shard the same.",
     ),
     Rule(
         lambda s: s.strategy.lower().startswith("deepspeed") and s.strategy not in DEEPSPEED,
-        "trainer.strategy: of DeepSpeed there is deepspeed_stage_2 (configs/hardware/deepspeed2.yaml), for Lightning's "
-        "others take no step of a short window; use fsdp2 in place of its stage 3.",
+        "trainer.strategy: of DeepSpeed there are deepspeed_stage_2 and deepspeed_stage_3 (configs/hardware), for "
+        "Lightning's others take no step of a short window.",
+    ),
+    Rule(
+        lambda s: s.strategy == DEEPSPEED[1] and s.policy.lora.use_dora,
+        DORA_ON_STAGE_3,
     ),
     Rule(
         lambda s: s.strategy in DEEPSPEED and s.precision == "64-true",

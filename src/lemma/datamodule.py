@@ -1,15 +1,19 @@
 """The one DataModule that all objectives share: corpora in, planned micro-batches and benchmark problems out.
 
-1. Corpora and benchmarks are read; every row that is skipped, filtered or capped is counted and reported.
-2. A benchmark or held-out problem that is also in training is refused, or dropped from training when asked.
+1. Corpora and benchmarks are read; every row that is skipped, filtered or capped is counted and reported. What was
+   read and encoded is kept in ``cache_dir``, under a hash of all that decides it.
+2. A problem that is also in a benchmark or held out is dropped from training, and so is what comes twice; all reported.
 3. Problems whose hash falls into ``held_out_share`` are kept from training; they and ``held_out`` give the loss.
 4. Problems become token ids; what is too long goes by ``truncation``; the census is printed, and one example decoded.
 5. The mixture orders each epoch; windows are planned over that order (``encoding.windows``).
 6. Sequences are packed into rows where the model allows it (``encoding.arrangement``); the expected padding is printed.
 """
 
+import contextlib
 import functools
+import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,19 +21,13 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
-from lemma.corpora import (
-    Corpus,
-    CorpusArgs,
-    identity,
-    load_corpus,
-    problem_key,
-    reading_report,
-)
+from lemma.corpora import Cleaning, CleaningArgs, Corpus, CorpusArgs, clean, load_corpus, problem_key, reading_report
+from lemma.corpora.mixture import EPOCHS
 from lemma.encoding import (
     Arrangement,
     Batch,
     ChatEncoder,
-    Example,
+    Examples,
     Geometry,
     HoldOut,
     Limits,
@@ -40,14 +38,16 @@ from lemma.encoding import (
     TrainingSet,
     arrange,
     build_training_set,
-    find_overlaps,
     load_tokenizer,
 )
-from lemma.evaluation import benchmark_batches
+from lemma.evaluation import benchmark_batches, gradable_benchmarks
 from lemma.policy.architecture import attention_break_even, load_config
 from lemma.policy.packing import LAYOUTS, choose_layout
-from lemma.prompts import PromptArgs
+from lemma.prompts import PromptArgs, choose_shots
 from lemma.types import InputError, Problem
+
+CACHE = os.environ.get("LEMMA_CACHE") or "~/.cache/lemma"
+"""Folder of what was read and encoded, where the configuration names no other."""
 
 
 class MathDataModule(LightningDataModule):
@@ -72,7 +72,10 @@ class MathDataModule(LightningDataModule):
         max_held_out: Most of those kept problems that are used.
         fit_problems: Problems per benchmark during fit (validate takes all); null takes all in fit too.
         benchmark_batch_size: Problems per validation step; the engine cuts them by its token budget.
-        on_overlap: A benchmark or held-out problem that is also in training: error, or drop (from training, reported).
+        cleaning: What is left out of training because it is tested on or comes twice.
+        epoch: Where corpora have weights, an epoch ends when the first is exhausted (shortest), or when every row of
+            every corpus has come (longest: smaller corpora are repeated).
+        cache_dir: Folder in which what was read and encoded is kept; null keeps nothing.
         seed: Of mixture and caps; linked from ``seed_everything``.
         num_workers: Loader processes for training batches.
     """
@@ -96,7 +99,9 @@ class MathDataModule(LightningDataModule):
         max_held_out: int = 256,
         fit_problems: int | None = 64,
         benchmark_batch_size: int = 32,
-        on_overlap: str = "error",
+        cleaning: CleaningArgs = CleaningArgs(),  # noqa: B008 (frozen)
+        epoch: str = "shortest",
+        cache_dir: str | None = CACHE,
         seed: int = 0,
         num_workers: int = 0,
     ) -> None:
@@ -110,7 +115,7 @@ class MathDataModule(LightningDataModule):
         _check(0 <= held_out_share < 1, "held_out_share", "a value in [0, 1)", held_out_share)
         _check(benchmark_batch_size >= 1, "benchmark_batch_size", "at least 1", benchmark_batch_size)
         _check(fit_problems is None or fit_problems >= 1, "fit_problems", "null or at least 1", fit_problems)
-        _check(on_overlap in ("error", "drop"), "on_overlap", "error or drop", on_overlap)
+        _check(epoch in EPOCHS, "epoch", f"one of {', '.join(EPOCHS)}", epoch)
         unweighted = [corpus.source or corpus.name for corpus in corpora if corpus.weight is None]
         rule = "a weight in every corpus or in none"
         _check(len(unweighted) in (0, len(corpora)), "corpora", rule, f"none in {', '.join(unweighted)}")
@@ -128,11 +133,16 @@ class MathDataModule(LightningDataModule):
         self.hold_out = HoldOut(held_out_share, max_held_out)
         self.fit_problems = fit_problems
         self.benchmark_batch_size = benchmark_batch_size
-        self.on_overlap = on_overlap
+        self.cleaning_args = cleaning
+        self.epoch = epoch
+        self.cache = None if cache_dir is None else Path(cache_dir).expanduser()
         self.seed = seed
         self.num_workers = num_workers
         self.training: TrainingSet | None = None
         self.arrangement: Arrangement | None = None
+        self.shots: list[Problem] | None = None
+        self.cleaning: Cleaning | None = None
+        self.loaded: dict[str, list[Corpus]] = {}
         self.benchmarks: dict[str, list[Problem]] = {}
         self.data_hashes: dict[str, str] = {}
         self._prepared = False
@@ -142,7 +152,13 @@ class MathDataModule(LightningDataModule):
     @functools.cached_property
     def encoder(self) -> ChatEncoder:
         """Return the one encoder of this run."""
-        return ChatEncoder(load_tokenizer(self.tokenizer_args), self.prompt)
+        return ChatEncoder(load_tokenizer(self.tokenizer_args), self.prompt, self.shots)
+
+    def prepare_data(self) -> None:
+        """Read and encode into the cache, on one process of each node; the others find it there."""
+        if self.cache is not None:
+            with contextlib.suppress(InputError):  # `setup` says it, on every rank
+                self.setup(self.trainer.state.fn)
 
     def setup(self, stage: str) -> None:
         """Read, check and encode everything, once.
@@ -153,14 +169,15 @@ class MathDataModule(LightningDataModule):
         if self._prepared:
             return
         training, benchmarks, held = (
-            [load_corpus(args, root=self.root, seed=seed) for args in group]
+            [load_corpus(args, root=self.root, seed=seed, cache=self.cache) for args in group]
             for group, seed in ((self.corpora, self.seed), (self.benchmark_args, 0), (self.held_out_args, 0))
         )  # what measures a run is the same whatever its seed
-        for corpus in benchmarks:
-            _add_benchmark(self.benchmarks, corpus)
+        self.benchmarks = gradable_benchmarks(benchmarks)
         for kind, corpora in (("train", training), ("benchmark", benchmarks), ("held_out", held)):
             self.data_hashes |= {f"{kind}/{i}/{corpus.source}": corpus.sha256 for i, corpus in enumerate(corpora)}
-        rank_zero_info(reading_report({"train": training, "benchmark": benchmarks, "held out": held}))
+        self.loaded = {"train": training, "benchmark": benchmarks, "held out": held}
+        rank_zero_info(reading_report(self.loaded))
+        self.shots = self._choose_shots()
         if training:
             self.training = self._build_training_set(training, held)
             self.arrangement, why = self._arrange(self.training)
@@ -168,20 +185,27 @@ class MathDataModule(LightningDataModule):
                 rank_zero_info(f"{self.training.report}\nLayout: {self.arrangement.describe()}{why}.")
         self._prepared = True
 
+    def _choose_shots(self) -> list[Problem]:
+        """Return the prompt's worked examples, none of which the run is measured on."""
+        measured = [*self.loaded["benchmark"], *self.loaded["held out"]]
+        tested = {int(key) for corpus in measured for key in corpus.keys}
+        return choose_shots(self.prompt, lambda text: problem_key(text) in tested)
+
     def _build_training_set(self, training: list[Corpus], held: list[Corpus]) -> TrainingSet:
         tested = [problem for problems in self.benchmarks.values() for problem in problems]
         tested += [problem for corpus in held for problem in corpus.problems]
-        overlaps = find_overlaps(training, tested, on_overlap=self.on_overlap)
-        for mine, theirs in overlaps:
-            rank_zero_info(f"dropped from training: {mine.source} {mine.id} is also {theirs.source} {theirs.id}")
+        self.cleaning = clean(training, tested, self.cleaning_args)
+        rank_zero_info(self.cleaning.report())
         return build_training_set(
             training,
             held,
-            {problem_key(identity(mine)) for mine, _ in overlaps},
+            self.cleaning.dropped,
             encoder=self.encoder,
             limits=self.limits,
             hold_out=self.hold_out,
             seed=self.seed,
+            epoch=self.epoch,
+            cache=self.cache,
         )
 
     def _arrange(self, training: TrainingSet) -> tuple[Arrangement, str]:
@@ -249,7 +273,7 @@ class MathDataModule(LightningDataModule):
             loaders.append(DataLoader(batches, batch_size=None, generator=torch.Generator()))
         return loaders
 
-    def _loader(self, examples: list[Example], sampler: PlannedSampler) -> PlannedLoader:
+    def _loader(self, examples: Examples, sampler: PlannedSampler) -> PlannedLoader:
         dataset = PlannedExamples(examples, self.arrangement.layout(self.encoder.pad_id))
         return PlannedLoader(dataset, sampler, num_workers=self.num_workers)
 
@@ -277,7 +301,8 @@ class MathDataModule(LightningDataModule):
         if state_dict["template_hash"] != self.encoder.template_hash:
             raise InputError(
                 f"ckpt_path: the checkpoint was trained with the prompt {state_dict['prompt']} (template hash "
-                f"{state_dict['template_hash']}), this run has {asdict(self.prompt)} ({self.encoder.template_hash})."
+                f"{state_dict['template_hash']}), this run has {asdict(self.prompt)} ({self.encoder.template_hash}). "
+                f"Its worked examples are {[shot.id for shot in self.encoder.shots]}; they leave out what is tested."
             )
         if self.trainer.state.fn != "fit":
             return
@@ -292,12 +317,3 @@ class MathDataModule(LightningDataModule):
 def _check(holds: bool, name: str, rule: str, value: Any) -> None:
     if not holds:
         raise InputError(f"data.{name}: expected {rule}, but got {value!r}.")
-
-
-def _add_benchmark(benchmarks: dict[str, list[Problem]], corpus: Corpus) -> None:
-    if corpus.source in benchmarks:
-        raise InputError(f"data.benchmarks: two are called {corpus.source!r}; give one another `source`.")
-    for problem in corpus.problems:
-        if problem.answer is None:
-            raise InputError(f"data.benchmarks: {corpus.source}, problem {problem.id}: no answer to grade against.")
-    benchmarks[corpus.source] = corpus.problems

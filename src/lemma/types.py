@@ -28,6 +28,33 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Preference:
+    """Two completions of one prompt, of which one is better.
+
+    Attributes:
+        id: Unique within its source and stable between runs.
+        source: Name of the corpus.
+        messages: The chat before the completions, as (role, content) pairs; the last one is the user's.
+        chosen: The better completion, as plain text.
+        rejected: The worse one, another text.
+        kind: ``plain`` where the prompt is a bare problem, one user's message that the run's own prompt template is
+            still to dress; ``chat`` where the messages are to be rendered as they are.
+    """
+
+    id: str
+    source: str
+    messages: tuple[tuple[str, str], ...]
+    chosen: str
+    rejected: str
+    kind: str = "plain"
+
+    @property
+    def prompt(self) -> str:
+        """Return the last message, the user's: what says which problem this is."""
+        return self.messages[-1][1]
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """One text that a policy generated for a problem.
 

@@ -165,6 +165,7 @@ def test_mapped_row_with_a_problem_only_has_no_answer_and_its_place_as_id():
     [
         ("1+1 = <<1+1=2>>2\n#### 1,200", "1+1 = 2", "1200"),
         (r"So \boxed{3}.", r"So \boxed{3}.", "3"),
+        ("1+2 = 3.\nThe answer is: 3", "1+2 = 3.", "3"),
         ("#### Part (a):\n" + r"So \boxed{3}.", "#### Part (a):\n" + r"So \boxed{3}.", "3"),
         (r"$a << b$ and $c >> d$, so \boxed{3}", r"$a << b$ and $c >> d$, so \boxed{3}", "3"),
     ],

@@ -132,3 +132,20 @@ def test_impossible_arguments_are_refused(arguments, message):
 def test_a_negative_epoch_is_refused():
     with pytest.raises(ValueError, match="`epoch` to be at least 0, but got -1"):
         Mixture([3]).epoch_order(-1)
+
+
+def test_the_longest_corpus_ends_an_epoch_on_request_and_smaller_ones_are_repeated():
+    # shares 1/4 and 3/4 of sizes 5 and 60: corpus 1 needs 80 rows in an epoch, so corpus 0 gives 20, each row 4 times
+    mixture = Mixture([5, 60], [1, 3], seed=0, epoch="longest")
+    assert mixture.counts == [20, 60]
+    for epoch in (0, 1, 2):
+        assert sorted(rows_of(mixture, 0, epoch)) == sorted([*range(5)] * 4)
+        assert sorted(rows_of(mixture, 1, epoch)) == list(range(60))
+    assert mixture.epoch_order(0).tolist() != mixture.epoch_order(1).tolist()
+
+
+def test_rows_of_a_repeated_corpus_come_equally_often_in_the_long_run():
+    mixture = Mixture([7, 40], [1, 3], seed=3, epoch="longest")  # 13 of 7 rows an epoch
+    assert mixture.counts == [13, 40]
+    taken = np.concatenate([rows_of(mixture, 0, epoch) for epoch in range(7)])
+    assert np.bincount(taken).tolist() == [13] * 7

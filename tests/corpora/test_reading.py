@@ -6,9 +6,11 @@ import io
 import json
 import re
 import tarfile
+import tracemalloc
 
 import datasets
 import pyarrow
+import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 
@@ -165,13 +167,113 @@ def test_parquet_names_the_row(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("kind", ["stream", "file"])
+def test_arrow_of_either_kind_names_the_row(tmp_path, kind):
+    path = tmp_path / "x.arrow"
+    table = pyarrow.table({"q": ["one", "two"], "n": [1, None]})
+    new = pyarrow.ipc.new_stream if kind == "stream" else pyarrow.ipc.new_file
+    with new(str(path), table.schema) as writer:
+        writer.write_table(table)
+    assert list(read_local(path, "train")) == [
+        Row(f"{path}:0", "x/0", {"q": "one", "n": 1}),
+        Row(f"{path}:1", "x/1", {"q": "two", "n": None}),
+    ]
+
+
+def test_a_saved_data_set_is_read_in_its_own_order_whatever_the_split(tmp_path):
+    path = tmp_path / "mine"
+    datasets.Dataset.from_dict({"q": ["a", "b", "c"]}).save_to_disk(path, num_shards=2)
+    rows = list(read_local(path, "test"))
+    assert [(row.key, row.values["q"]) for row in rows] == [("mine/0", "a"), ("mine/1", "b"), ("mine/2", "c")]
+    assert rows[2].where == f"{path}/data-00001-of-00002.arrow:0"
+    before = files_sha256(path, "train")
+    (path / "data-00001-of-00002.arrow").unlink()
+    with pytest.raises(InputError, match=r"mine: expected the Arrow files that state.json names, but there is no"):
+        values(path)
+    datasets.Dataset.from_dict({"q": ["a", "b", "d"]}).save_to_disk(path, num_shards=2)
+    assert files_sha256(path, "train") != before
+
+
+def test_a_saved_dict_of_data_sets_is_chosen_from_by_split(tmp_path):
+    data = datasets.Dataset.from_dict({"q": ["a", "b", "c"]})
+    datasets.DatasetDict({"train": data, "test": data.select([2, 0])}).save_to_disk(tmp_path / "mine")
+    assert [row.values for row in read_local(tmp_path / "mine", "train")] == [{"q": "a"}, {"q": "b"}, {"q": "c"}]
+    assert [row.key for row in read_local(tmp_path / "mine", "test")] == ["test/0", "test/1"]
+    assert values(tmp_path / "mine", "test") == [{"q": "c"}, {"q": "a"}]
+    with pytest.raises(InputError, match="mine: expected a split 'dev', but the saved data set holds train, test"):
+        values(tmp_path / "mine", "dev")
+    (tmp_path / "mine" / "test" / "state.json").write_text("{broken")
+    with pytest.raises(InputError, match=r"test/state.json: expected a JSON object with the key _data_files"):
+        values(tmp_path / "mine", "test")
+
+
+def write_rows(path, num_rows):
+    """Write rows of 1 kB each in the format that the path's suffix says."""
+    texts = (f"{number:06d} " + "x" * 993 for number in range(num_rows))
+    if path.suffix in (".parquet", ".arrow"):
+        table = pyarrow.table({"q": list(texts)})
+        if path.suffix == ".parquet":
+            pyarrow.parquet.write_table(table, path, row_group_size=2000, compression="none", use_dictionary=False)
+        else:
+            with pyarrow.ipc.new_stream(str(path), table.schema) as writer:
+                writer.write_table(table, max_chunksize=2000)
+        return
+    with gzip.open(path, "wb", compresslevel=1) if path.suffix == ".gz" else path.open("wb") as stream:
+        if ".csv" in path.suffixes:
+            stream.write(b"q,n\n" + b"".join(f'"{text}\n",1\n'.encode() for text in texts))
+        else:
+            stream.write(b"".join(f'{{"q": "{text}"}}\n'.encode() for text in texts))
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.json", "x.jsonl.gz", "x.csv", "x.csv.gz", "x.parquet", "x.arrow"])
+def test_a_file_of_rows_streams_in_memory_that_does_not_grow_with_it(tmp_path, name):
+    num_rows = 16_000  # 16 MB
+    write_rows(tmp_path / name, num_rows)
+    before = pyarrow.total_allocated_bytes()
+    tracemalloc.start()
+    try:
+        seen = peak = 0
+        for row in read_local(tmp_path / name, "train"):
+            assert row.values["q"].startswith(f"{seen:06d} ")
+            seen += 1
+            peak = max(peak, pyarrow.total_allocated_bytes() - before) if seen % 500 == 0 else peak
+        peak += tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert seen == num_rows
+    assert peak < 9e6
+
+
+def test_a_json_list_is_told_from_json_lines_by_its_first_character(tmp_path):
+    path = tmp_path / "x.json"
+    for content in (b'\n \t [{"a": 1}]', b'\xef\xbb\xbf[{"a": 1}]', b'\xef\xbb\xbf\n{"a": 1}', b'{"a": 1}'):
+        path.write_bytes(content)
+        assert values(path) == [{"a": 1}]
+
+
+def test_a_gzip_file_that_is_cut_short_is_an_error_that_names_it_after_the_rows_before(tmp_path):
+    write_rows(tmp_path / "x.jsonl.gz", 2000)
+    content = (tmp_path / "x.jsonl.gz").read_bytes()
+    (tmp_path / "x.jsonl.gz").write_bytes(content[: len(content) // 2])
+    rows = read_local(tmp_path / "x.jsonl.gz", "train")
+    assert next(rows).key == "x/0"
+    with pytest.raises(InputError, match=r"x.jsonl.gz: expected a gzip file"):
+        list(rows)
+
+
+def test_a_byte_that_is_no_utf8_is_named_by_line_in_csv_too(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_bytes(b"q,a\n1,2\n" + "caf\xe9".encode("latin-1") + b",3\n")
+    assert [row.where for row in read_local(path, "train")] == [f"{path}:2", f"{path}:3"]
+
+
 def test_gzip_reads_as_what_it_holds(tmp_path):
     path = tmp_path / "x.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"a": 1}\n'))
     assert list(read_local(path, "train")) == [Row(f"{path}:1", "x/0", {"a": 1})]
 
 
-@pytest.mark.parametrize("name", ["x.parquet", "x.tar.gz", "x.tgz", "x.jsonl.gz"])
+@pytest.mark.parametrize("name", ["x.parquet", "x.arrow", "x.tar.gz", "x.tgz", "x.jsonl.gz", "x.csv.gz"])
 def test_a_file_that_is_not_what_its_suffix_says_is_an_error_that_names_it(tmp_path, name):
     (tmp_path / name).write_bytes(b"neither of these")
     with pytest.raises(InputError, match=f"{name}: expected a"):
@@ -190,7 +292,9 @@ def test_a_cut_archive_and_one_without_json_are_errors(tmp_path):
 @pytest.mark.parametrize("name", ["x.txt", "x.pkl", "x.json.zip"])
 def test_an_unknown_suffix_is_an_error_that_lists_the_known_ones(tmp_path, name):
     (tmp_path / name).write_text("{}")
-    with pytest.raises(InputError, match=rf"{name}: expected a file ending in .jsonl, .json, .csv, .parquet, .tar.gz"):
+    with pytest.raises(
+        InputError, match=rf"{name}: expected a file ending in .jsonl, .json, .csv, .parquet, .arrow, .tar"
+    ):
         values(tmp_path / name)
 
 
@@ -269,13 +373,13 @@ def test_the_hash_of_one_file_is_its_sha256_and_that_of_a_folder_depends_on_name
 def test_a_hub_name_is_loaded_with_its_subset_split_and_revision(monkeypatch):
     asked = {}
 
-    def load_dataset(path, name, *, split, revision):
-        asked.update(path=path, name=name, split=split, revision=revision)
+    def load_dataset(path, name, *, split, revision, streaming):
+        asked.update(path=path, name=name, split=split, revision=revision, streaming=streaming)
         return datasets.Dataset.from_dict({"question": ["one", "two"]})
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    rows = list(read_hub("openai/gsm8k", split="test", subset="main", revision="abc"))
-    assert asked == {"path": "openai/gsm8k", "name": "main", "split": "test", "revision": "abc"}
+    rows = list(read_hub("openai/gsm8k", split="test", subset="main", revision="abc", streaming=True))
+    assert asked == {"path": "openai/gsm8k", "name": "main", "split": "test", "revision": "abc", "streaming": True}
     assert rows[1] == Row("openai/gsm8k/main[test]:1", "test/main/1", {"question": "two"})
     assert next(read_hub("a/b", split="test")).where == "a/b[test]:0"
 
@@ -291,6 +395,18 @@ def test_a_hub_that_fails_names_the_data_set_and_says_how_to_read_local_data(mon
     message = str(caught.value)
     for part in ("openai/gsm8k", "'test'", str(error), "set `path` to a file", str(tmp_path / "openai/gsm8k")):
         assert part in message
+
+
+def test_a_hub_stream_that_breaks_off_names_the_last_row(monkeypatch):
+    def rows():
+        yield {"a": 1}
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: rows())
+    stream = read_hub("a/b", split="train", streaming=True)
+    assert next(stream).values == {"a": 1}
+    with pytest.raises(InputError, match=r"a/b: cannot read beyond row 0 of subset None, split 'train'.*gone"):
+        next(stream)
 
 
 def test_a_hub_data_set_without_rows_is_an_error(monkeypatch):

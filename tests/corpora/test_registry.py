@@ -29,7 +29,7 @@ def ids(corpus):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"name": "gsmk"}, "`name` to be one of arithmetic, gsm8k, mapped, math, math500, text, but got 'gsmk'"),
+        ({"name": "gsmk"}, "`name` to be one of aime, aimo, aqua, arithmetic, gsm8k, gsm8k_backward, gsm8k_platinum, "),
         ({"path": ""}, "`path` to be a path, a hub name or null, but got ''"),
         ({"split": ""}, "`split` to be the name of a split, but got ''"),
         ({"source": "a/b"}, "`source` to be a label without blanks and slashes, but got 'a/b'"),
@@ -58,6 +58,7 @@ def ids(corpus):
         ({"name": "mapped", "path": "x", "columns": {"problem": None}}, "`columns.problem` to be the name of a column"),
         ({"name": "arithmetic", "path": "x"}, "`path` to be null for the generated corpus arithmetic, but got 'x'"),
         ({"name": "arithmetic", "revision": "x"}, "`revision` to be null for the generated corpus arithmetic"),
+        ({"name": "arithmetic", "streaming": True}, "`streaming` to be false for the generated corpus arithmetic"),
     ],
 )
 def test_a_wrong_value_is_refused_with_key_rule_and_value(values, message):
@@ -176,11 +177,11 @@ def test_the_hash_is_that_of_the_file_whatever_is_kept(write_lines):
         assert corpus.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize("key", ["subset", "revision"])
-def test_a_hub_option_on_local_data_is_refused(write_lines, key):
+@pytest.mark.parametrize(("key", "value"), [("subset", "main"), ("revision", "main"), ("streaming", True)])
+def test_a_hub_option_on_local_data_is_refused(write_lines, key, value):
     path = write_lines("x.jsonl", gsm8k_row(0))
-    with pytest.raises(InputError, match=f"`{key}` to be null for local .*x.jsonl, but got 'main'"):
-        load_corpus(CorpusArgs("gsm8k", str(path), **{key: "main"}), root=None, seed=0)
+    with pytest.raises(InputError, match=f"expected no `{key}` for local .*x.jsonl, but got {value!r}"):
+        load_corpus(CorpusArgs("gsm8k", str(path), **{key: value}), root=None, seed=0)
 
 
 def test_archive_and_folder_give_equal_problems(tmp_path):
@@ -217,7 +218,7 @@ def test_without_a_path_the_formats_own_hub_name_is_read(monkeypatch, name, hub,
     }
     asked = []
 
-    def load_dataset(path, subset, *, split, revision):
+    def load_dataset(path, subset, *, split, revision, streaming):
         asked.append((path, subset, split, revision))
         return datasets.Dataset.from_list([rows[name]])
 
@@ -229,10 +230,36 @@ def test_without_a_path_the_formats_own_hub_name_is_read(monkeypatch, name, hub,
     assert name in ADAPTERS
 
 
+def test_every_format_but_those_without_a_hub_name_says_where_the_hub_keeps_it():
+    assert {name: adapter.hub for name, adapter in ADAPTERS.items()} == {
+        "aime": None,  # several data sets, one or more a year: a path says which
+        "aimo": None,  # on Kaggle
+        "aqua": "deepmind/aqua_rat",
+        "gsm8k": "openai/gsm8k",
+        "gsm8k_backward": "meta-math/GSM8K_Backward",
+        "gsm8k_platinum": "madrylab/gsm8k-platinum",
+        "limo": "GAIR/LIMO",
+        "math": "EleutherAI/hendrycks_math",
+        "math500": "HuggingFaceH4/MATH-500",
+        "mathinstruct": "TIGER-Lab/MathInstruct",
+        "metamathqa": "meta-math/MetaMathQA",
+        "nemotron_cc_math": "nvidia/Nemotron-CC-Math-v1",
+        "numinamath": "AI-MO/NuminaMath-CoT",
+        "openmathinstruct2": "nvidia/OpenMathInstruct-2",
+        "orca_math": "microsoft/orca-math-word-problems-200k",
+        "text": None,
+    }
+
+
+def test_a_format_without_a_hub_name_wants_a_path():
+    with pytest.raises(InputError, match="`path` to be a file or folder for aime, but got None"):
+        load_corpus(CorpusArgs("aime"), root=None, seed=0)
+
+
 def test_a_subset_and_a_hub_name_of_the_users_are_read_as_given(monkeypatch):
     asked = []
 
-    def load_dataset(path, subset, *, split, revision):
+    def load_dataset(path, subset, *, split, revision, streaming):
         asked.append((path, subset))
         return datasets.Dataset.from_list([gsm8k_row(0)])
 

@@ -33,7 +33,7 @@ KINDS = {
 }  # fmt: skip
 STOPS = {"chatml": "<|im_end|>", "gemma": "<end_of_turn>", "llama3": "<|eot_id|>", "plain": "</s>"}
 _TEXTS = [list(prompt_texts()[kind]) for kind in ("templates", "systems", "instructions")]
-PROMPTS = [PromptArgs(*names) for names in itertools.product(*_TEXTS)]
+PROMPTS = [PromptArgs(*names, shots=2 * (names[0] == "few_shot")) for names in itertools.product(*_TEXTS)]
 
 
 @pytest.fixture

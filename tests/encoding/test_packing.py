@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lemma.corpora import Mixture
-from lemma.encoding import Example, Geometry, TrainingSet, arrange, packed, padded
+from lemma.encoding import Example, Examples, Geometry, TrainingSet, arrange, packed, padded
 from lemma.encoding.packing import best_fit, choose_row_length, computed_positions, fullest, pack_rows, padding_share
 from lemma.types import InputError
 
@@ -140,7 +140,7 @@ def test_packed_holds_what_padded_holds_in_the_same_order(seed, number, room):
 
 def training_set(number: int = 120) -> TrainingSet:
     some = examples(number)
-    return TrainingSet(some[:-10], Mixture([number - 10], seed=1), some[-10:], "")
+    return TrainingSet(Examples.of(some[:-10]), Mixture([number - 10], seed=1), Examples.of(some[-10:]), "")
 
 
 def arranged(**options):

@@ -2,12 +2,18 @@
 
 import pytest
 
-from lemma.encoding import Example, Limits, census_table, truncate_all
+from lemma.encoding import Census, Example, Examples, Limits, census_table, take_census, truncate
 from lemma.types import InputError
 
 
 def example(problem_id: str, prompt_length: int, *lengths: int, source: str = "toy") -> Example:
     return Example(problem_id, source, [1] * prompt_length, [[*range(10, 10 + n - 1), 2] for n in lengths])
+
+
+def truncate_all(examples: list[Example], limits: Limits) -> tuple[list[Example], Census]:
+    kept = [short for example in examples if (short := truncate(example, limits)) is not None]
+    [part] = Examples.of(kept).parts
+    return kept, take_census(part, num_problems=len(examples))
 
 
 FITS, LONG_PROMPT, LONG_COMPLETION = example("fits", 4, 3), example("prompt", 5, 3), example("completion", 4, 5)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from lemma.corpora import Mixture
 from lemma.encoding import (
     Example,
+    Examples,
     Geometry,
     LengthGrouping,
     PlannedExamples,
@@ -96,7 +97,7 @@ def test_a_short_last_window_by_hand():
 def test_the_window_weight_is_the_brute_force_sum_over_all_ranks_micro_batches(number, geometry):
     accumulate = geometry[1]
     examples = make_examples(number)
-    dataset, order = PlannedExamples(examples, layout), np.random.default_rng(number).permutation(number)
+    dataset, order = PlannedExamples(Examples.of(examples), layout), np.random.default_rng(number).permutation(number)
     batches = [[dataset[turn] for turn in one] for one in all_ranks(order, *geometry)]
     for first in range(0, len(batches[0]), accumulate):
         window = [batch for one in batches for batch in one[first : first + accumulate]]
@@ -107,7 +108,7 @@ def test_the_window_weight_is_the_brute_force_sum_over_all_ranks_micro_batches(n
 
 def test_a_filler_repeats_an_example_with_weight_zero_and_counts_no_tokens():
     examples = make_examples(9)
-    dataset = PlannedExamples(examples, layout)
+    dataset = PlannedExamples(Examples.of(examples), layout)
     [*_, last] = plan(np.arange(9), Geometry(2, 2, 2, rank=1))
     batch = dataset[last]
     assert last.indices.tolist() == []
@@ -121,7 +122,9 @@ def test_a_filler_repeats_an_example_with_weight_zero_and_counts_no_tokens():
 def make_loader(number=23, geometry=Geometry(2, 3, 1, 0), **options) -> PlannedLoader:  # noqa: B008
     mixture = Mixture([number], seed=7)
     return PlannedLoader(
-        PlannedExamples(make_examples(number), layout), PlannedSampler(mixture.epoch_order, geometry), **options
+        PlannedExamples(Examples.of(make_examples(number)), layout),
+        PlannedSampler(mixture.epoch_order, geometry),
+        **options,
     )
 
 
@@ -299,14 +302,14 @@ def test_windows_of_a_span_are_in_random_order_that_depends_on_seed_and_epoch_al
 def test_a_filler_is_the_shortest_of_its_window():
     examples = [Example(str(i), "s", [1], [[2] * length]) for i, length in enumerate([9, 3, 7])]
     *_, idle = plan(np.arange(3), Geometry(3, 1, 2, rank=1))
-    assert PlannedExamples(examples, layout)[idle].input_ids.shape == (1, 4)
+    assert PlannedExamples(Examples.of(examples), layout)[idle].input_ids.shape == (1, 4)
 
 
 @pytest.mark.parametrize("span", [1, 3])
 def test_a_grouped_loader_resumes_with_the_next_batch_and_refuses_another_grouping(span):
     def make(grouping):
         sampler = PlannedSampler(Mixture([23], seed=7).epoch_order, Geometry(2, 3), grouping)
-        return PlannedLoader(PlannedExamples(make_examples(23), layout), sampler)
+        return PlannedLoader(PlannedExamples(Examples.of(make_examples(23)), layout), sampler)
 
     reference = [batch for epoch in run_epochs(make(LengthGrouping(LONG, span)), 2) for batch in epoch]
     for cut in range(12):

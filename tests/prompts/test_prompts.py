@@ -1,6 +1,6 @@
 """What a policy is asked and how it answers: literal problems, formats that read back, hashes that notice."""
 
-import copy
+import inspect
 import itertools
 
 import pytest
@@ -9,13 +9,17 @@ from hypothesis import strategies as st
 
 from lemma.answers import extract_answer
 from lemma.prompts import ANSWER_FORMATS, PromptArgs, prompt_texts, render_completion, render_messages, template_hash
-from lemma.prompts import templates as templates_module
 from lemma.types import InputError, Problem
 
-TEMPLATES = ("bare", "basic", "step_by_step", "structured", "detailed_reasoning")
+TEMPLATES = (
+    *("bare", "basic", "step_by_step", "structured", "detailed_reasoning"),
+    *("few_shot", "expert", "five_steps", "competition"),
+)
 SYSTEMS = ("none", "tutor", "expert", "five_steps", "tags")
 FORMATS = ("boxed", "gsm8k", "tags")
-ALL = [PromptArgs(*names) for names in itertools.product(TEMPLATES, SYSTEMS, FORMATS)]
+ALL = [
+    PromptArgs(*names, shots=int(names[0] == "few_shot")) for names in itertools.product(TEMPLATES, SYSTEMS, FORMATS)
+]
 AWKWARD = [
     r"Let $f(x) = \frac{x}{\sqrt{2}}$ for $x \in \{1, 2\}$. What is \boxed{f(1)}?",
     "Fill in {instruction} and {problem}, {0}, {{}}, {problem!r} and %s.",
@@ -32,6 +36,19 @@ def test_the_names_in_the_help_are_the_names_that_exist():
     assert tuple(texts["templates"]) == TEMPLATES
     assert tuple(texts["systems"]) == SYSTEMS
     assert set(texts["instructions"]) == set(ANSWER_FORMATS) == set(FORMATS)
+    shown = inspect.getsource(PromptArgs)
+    assert all(name in shown for name in (*TEMPLATES, *SYSTEMS, *FORMATS, *texts["shots"]))
+
+
+def test_what_the_default_prompt_asks_never_changes():
+    # published figures were measured with this text
+    assert render_messages("What is 2 + 3?", PromptArgs()) == [
+        {"role": "user", "content": "What is 2 + 3?\nPut your final answer within \\boxed{}."}
+    ]
+    assert render_completion(Problem("1", "s", "?", "2 + 3 = 5.", "5"), PromptArgs()) == (
+        "2 + 3 = 5.\nThe answer is \\boxed{5}."
+    )
+    assert template_hash(PromptArgs(), "x") == "57a97d3923d89080"
 
 
 @pytest.mark.parametrize("problem", AWKWARD)
@@ -46,16 +63,17 @@ def test_every_template_writes_the_problem_literally(problem):
 @given(problem=st.text(max_size=60))
 @settings(max_examples=60, deadline=None)
 def test_any_text_stands_once_and_unchanged_in_the_message(problem):
-    for prompt in (PromptArgs(template) for template in TEMPLATES):
-        [message] = render_messages(problem, prompt)
-        frame = render_messages("\0", prompt)[0]["content"].split("\0")
+    for prompt in ALL[:: len(SYSTEMS) * len(FORMATS)]:
+        message = render_messages(problem, prompt)[-1]
+        frame = render_messages("\0", prompt)[-1]["content"].split("\0")
         assert message["content"] == problem.join(frame)
 
 
 def test_the_instruction_asks_for_the_format():
     marks = {"boxed": r"\boxed{}", "gsm8k": "####", "tags": "<answer>"}
     for template, answer_format in itertools.product(TEMPLATES[1:], FORMATS):
-        [message] = render_messages("1 + 1?", PromptArgs(template, "none", answer_format))
+        shots = int(template == "few_shot")
+        message = render_messages("1 + 1?", PromptArgs(template, "none", answer_format, shots=shots))[-1]
         assert marks[answer_format] in message["content"]
     assert render_messages("1 + 1?", PromptArgs("bare"))[0]["content"] == "1 + 1?"
 
@@ -135,17 +153,3 @@ def test_the_hash_tells_all_prompts_and_chat_templates_apart():
     assert len(hashes) == 2 * len(ALL)
     assert all(len(one) == 16 and set(one) <= set("0123456789abcdef") for one in hashes)
     assert template_hash(PromptArgs(), "x") == template_hash(PromptArgs("basic", "none", "boxed"), "x")
-
-
-@pytest.mark.parametrize(
-    ("group", "name", "prompt"),
-    [("templates", t, PromptArgs(t)) for t in TEMPLATES]
-    + [("systems", s, PromptArgs(system=s)) for s in SYSTEMS]
-    + [("instructions", f, PromptArgs(answer_format=f)) for f in FORMATS],
-)
-def test_the_hash_changes_when_a_text_changes(monkeypatch, group, name, prompt):
-    before = template_hash(prompt, "chat")
-    texts = copy.deepcopy(prompt_texts())
-    texts[group][name] = (texts[group][name] or "") + "."
-    monkeypatch.setattr(templates_module, "prompt_texts", lambda: texts)
-    assert template_hash(prompt, "chat") != before

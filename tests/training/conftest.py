@@ -43,7 +43,14 @@ CONFIG = {
         "held_out_share": 0.0,
         "corpora": [
             {"name": "arithmetic", "max_rows": 22, "source": "light", "weight": 0.7},
-            {"name": "arithmetic", "max_rows": 22, "source": "heavy", "weight": 0.3, "loss_weight": 2.5},
+            {
+                "name": "arithmetic",
+                "split": "pretrain",
+                "max_rows": 22,
+                "source": "heavy",
+                "weight": 0.3,
+                "loss_weight": 2.5,
+            },
         ],
     },
 }

@@ -1,18 +1,24 @@
-r"""Where ``\boxed{…}`` begins and ends in a LaTeX text."""
+r"""Where ``\boxed{…}`` begins and ends in a LaTeX text, and which boxes form one answer."""
 
 import re
 from typing import NamedTuple
 
 _TOKEN = re.compile(
-    r"(?P<box>\\(?:boxed|fbox)(?![a-zA-Z]))(?:\s*(?P<open>\{)|\s*(?P<bare>-?[0-9][0-9.,/]*|[a-zA-Z](?![a-zA-Z])))?"
+    r"(?P<box>\\\\?(?:boxed|fbox)(?![a-zA-Z]))"  # with the second backslash of a text that was escaped twice
+    r"(?:\s*(?P<open>\{)"
+    r"|\s*(?P<bare>-?(?:[0-9][0-9.,/]*|\\[a-zA-Z]+(?:\s?\{[^{}]*\}){1,2}|[a-zA-Z](?![a-zA-Z]))))?"
     r"|\\."
     r"|[{}]",
     re.DOTALL,
 )
-
-_SEPARATOR = re.compile(
-    r"(?:[\s$,;]|\\[()\[\],; ]|\\q?quad(?![a-zA-Z])|\\text\s*\{\s*(?:and|or|,)\s*\}|\b(?:and|or)\b){0,20}"
+_NAME = r"(?P<name>[a-zA-Z](?:_(?:[a-zA-Z0-9]|\{[a-zA-Z0-9]{1,5}\}))?(?:\([a-zA-Z]\))?)\s*=\s*"
+_BLANK = r"\s|\\[()\[\],;!: ]|\$|\\q?quad(?![a-zA-Z])|~"
+_JOINER = re.compile(
+    rf"(?P<blank>(?:{_BLANK}){{0,20}})"
+    rf"(?P<word>(?:,|;|\\text\s*\{{\s*,?\s*(?:and|or|,)\s*\}}|\b(?:and|or)\b|\\(?:lor|land|vee)(?![a-zA-Z])|{_BLANK}){{0,20}})"
+    rf"(?:{_NAME}(?:\\[(\[]|\$|\s){{0,3}})?"
 )
+_LABEL = re.compile(rf"(?<![a-zA-Z\\]){_NAME}$")
 
 
 class _Box(NamedTuple):
@@ -36,15 +42,17 @@ def last_boxed(text: str) -> str | None:
     Returns:
         The content, stripped of outer blanks and possibly empty, or None where the text has no balanced box.
     """
-    boxes = last_boxes(text)
-    return boxes[-1] if boxes else None
+    boxes = _outermost(text)
+    return _content(text, boxes[-1]) if boxes else None
 
 
 def last_boxes(text: str) -> list[str]:
-    r"""Return the contents of the last boxes that stand side by side, each once, in order.
+    r"""Return the contents of the last boxes that form one answer, each once, in order.
 
-    ``\boxed{4}`` or ``\boxed{1}, \boxed{2} and \boxed{3}``: several boxes with nothing but separators between them are
-    one answer, a list, of which the last box alone would be a guess.
+    ``\boxed{4}`` or ``\boxed{1}, \boxed{2} and \boxed{3}``: several boxes joined by nothing but commas, "and" or "or",
+    or side by side on one line, are one answer, a list, of which the last box alone would be a guess. So are those
+    with names between them (``x = \boxed{1}, y = \boxed{2}``); if the names differ, the contents bear them. Whatever
+    else stands between two boxes, a new line alone included, leaves the word to the last.
 
     Args:
         text: A LaTeX text of any length; the time is linear in it.
@@ -52,16 +60,16 @@ def last_boxes(text: str) -> list[str]:
     Returns:
         The contents, possibly empty strings; an empty list where the text has no balanced box.
     """
-    contents: list[str] = []
-    following: _Box | None = None
-    for box in reversed(_boxes(text)):
-        if following is not None and box.end > following.start:
-            continue  # inside the box that follows
-        if following is not None and not _SEPARATOR.fullmatch(text, box.end, following.start):
-            break
-        contents.append(strip_boxes(text[box.inner_start : box.inner_end]).strip())
-        following = box
-    return list(dict.fromkeys(reversed(contents)))
+    boxes = _outermost(text)
+    first = len(boxes) - 1
+    while first > 0 and _joined(text, boxes[first - 1], boxes[first]):
+        first -= 1
+    boxes = boxes[max(first, 0) :]
+    contents = [_content(text, box) for box in boxes]
+    names = [_name(text, box) for box in boxes] if len(boxes) > 1 else []
+    if len(set(names)) > 1 and all(names):
+        contents = [f"{name} = {content}" for name, content in zip(names, contents, strict=True)]
+    return list(dict.fromkeys(contents))
 
 
 def strip_boxes(text: str) -> str:
@@ -78,13 +86,41 @@ def strip_boxes(text: str) -> str:
     return "".join(pieces) + text[position:]
 
 
+def _content(text: str, box: _Box) -> str:
+    return strip_boxes(text[box.inner_start : box.inner_end]).strip()
+
+
+def _joined(text: str, left: _Box, right: _Box) -> bool:
+    """Return whether two boxes are parts of one list."""
+    if right.start - left.end > 200 or not (joiner := _JOINER.fullmatch(text, left.end, right.start)):
+        return False
+    return bool(joiner["word"].strip("$ \t\n") or "\n" not in joiner["blank"])
+
+
+def _name(text: str, box: _Box) -> str | None:
+    r"""Return the ``x`` of ``x = \boxed{1}``."""
+    label = _LABEL.search(re.sub(r"(?:\\[(\[]|\$|\s)+$", "", text[max(box.start - 30, 0) : box.start]))
+    return label["name"] if label else None
+
+
+def _outermost(text: str) -> list[_Box]:
+    """Return the balanced boxes that are inside no other, in order."""
+    boxes: list[_Box] = []
+    for box in reversed(_boxes(text)):
+        if not boxes or box.end <= boxes[-1].start:
+            boxes.append(box)
+    return boxes[::-1]
+
+
 def _boxes(text: str) -> list[_Box]:
     """Return every balanced box in the order of their ends, found in one pass with a stack of open braces."""
-    if "\\boxed" not in text and "\\fbox" not in text:
+    starts = [start for marker in ("\\boxed", "\\fbox") if (start := text.find(marker)) >= 0]
+    if not starts:
         return []
+    start = len(text[: min(starts)].rstrip("\\"))  # no brace before it is of any box
     boxes: list[_Box] = []
     open_braces: list[tuple[int, int] | None] = []  # (start, inner start) of a box, None for any other brace
-    for token in _TOKEN.finditer(text):
+    for token in _TOKEN.finditer(text, start):
         if token["open"]:
             open_braces.append((token.start(), token.end()))
         elif token["bare"]:

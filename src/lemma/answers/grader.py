@@ -1,36 +1,26 @@
-"""Verdicts for many predictions, by processes that are killed at a deadline.
+"""Verdicts for many predictions: what is right, which answers are the same, which golds cannot be read.
 
 1. A pair that `exact_verdict` decides never leaves the calling process.
-2. The rest goes to worker processes, one pair at a time, equal pairs once.
-3. A worker that is not done at the deadline, or that dies, is replaced, and its pair's verdict is TIMEOUT.
-
-A worker is a fresh interpreter that imports this package only. `multiprocessing` would import the caller's main module
-into each worker (torch and all, or an unguarded script a second time) and refuse to work in daemonic processes.
+2. The rest goes to worker processes, which are killed at a deadline (`lemma.answers.pool`).
+3. Either way the verdict is remembered, so that equal pairs are graded once.
 """
 
-import contextlib
 import os
-import subprocess
-import sys
 import threading
-import time
 import weakref
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import Pipe
-from multiprocessing.connection import wait
 
+from lemma.answers.conventions import DEFAULT, Conventions
 from lemma.answers.equivalence import exact_verdict
 from lemma.answers.extract import extract_answer
+from lemma.answers.pool import Pair, Pool
+from lemma.answers.readable import readable
 from lemma.types import InputError, Verdict
 
-GRADER_VERSION = "1"  # to be raised with every change that can change a verdict; stands in result files
+GRADER_VERSION = "2"  # to be raised with every change that can change a verdict; stands in result files
 
-_START_TIMEOUT = 120.0  # seconds for a worker's imports, on a machine under load
-_MAX_MEMO = 100_000  # pairs
-
-Pair = tuple[str, str]
+_MAX_MEMO = 50_000  # pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,47 +28,57 @@ class Graded:
     """A graded completion.
 
     Attributes:
-        verdict: The verdict.
+        verdict: The verdict on what strict extraction finds; UNPARSEABLE if it finds nothing.
+        flexible_verdict: The verdict on what any extraction finds.
         prediction: The extracted answer, or None where there is none.
         strategy: The strategy that found it (`lemma.answers.extract`), or None.
     """
 
     verdict: Verdict
+    flexible_verdict: Verdict
     prediction: str | None
     strategy: str | None
 
 
 class Grader:
-    """Grades predictions against golds; usable from any thread, one call at a time.
+    """Grades predictions against golds; usable from any thread, from asyncio, and after a fork.
 
     A pair's verdict does not depend on what else is graded with it. Workers start with the first pair that needs one
-    and stay until `close`, the end of a ``with`` block, or the end of the interpreter.
+    and stay until `close`, the end of a ``with`` block, or the end of the interpreter. In a forked process (a
+    DataLoader's, say) the copy starts workers of its own.
 
     Args:
         num_workers: Worker processes, at least 1.
-        timeout: Time limit of one pair in a warm worker, in seconds.
-
-    Attributes:
-        num_timeouts: Pairs whose worker was killed at the deadline, so far.
-        num_crashes: Pairs whose worker died, so far (out of memory, say); they too get ``Verdict.TIMEOUT``.
+        timeout: Time limit of one pair in a warm worker, in seconds of CPU time: a busy machine changes no verdict.
+        conventions: How strictly to compare.
 
     Raises:
         ValueError: If ``num_workers < 1`` or ``timeout <= 0``.
     """
 
-    def __init__(self, num_workers: int = 1, timeout: float = 3.0) -> None:
+    def __init__(self, num_workers: int = 1, timeout: float = 3.0, conventions: Conventions = DEFAULT) -> None:
         if num_workers < 1:
             raise ValueError(f"Expected `num_workers` to be at least 1, but got {num_workers}.")
         if timeout <= 0:
             raise ValueError(f"Expected `timeout` to be positive, but got {timeout}.")
         self.num_workers = num_workers
         self.timeout = timeout
-        self.num_timeouts = 0
-        self.num_crashes = 0
+        self.conventions = conventions
         self._memo: dict[Pair, Verdict] = {}
-        self._lock = threading.Lock()
-        self._workers: list[_Worker] = []
-        self._finalizer = weakref.finalize(self, _stop_all, self._workers)
+        self._lock = threading.RLock()
+        self._pool = Pool(num_workers, timeout, conventions)
+        self._finalizer = weakref.finalize(self, self._pool.close)
+        _GRADERS.add(self)
+
+    @property
+    def num_timeouts(self) -> int:
+        """How many comparisons ran out of time so far."""
+        return self._pool.num_timeouts
+
+    @property
+    def num_crashes(self) -> int:
+        """How many comparisons failed or ended their worker otherwise so far (out of memory, say)."""
+        return self._pool.num_crashes
 
     def grade(self, pairs: Sequence[tuple[str, str | None]]) -> list[Verdict]:
         """Return the verdict of each (gold, prediction).
@@ -93,16 +93,14 @@ class Grader:
             InputError: If a gold is empty.
             RuntimeError: If a worker does not start.
         """
-        verdicts: list[Verdict | None] = []
-        for index, (gold, prediction) in enumerate(pairs):
-            if not gold.strip():
-                raise InputError(f"Expected a gold answer, but that of pair {index} is empty.")
-            verdicts.append(Verdict.UNPARSEABLE if prediction is None else exact_verdict(gold, prediction))
-        undecided = {pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict is None}
+        verdicts = [self._quick_verdict(index, gold, prediction) for index, (gold, prediction) in enumerate(pairs)]
+        undecided = {pair: None for pair, verdict in zip(pairs, verdicts, strict=True) if verdict is None}
         if not undecided:
             return verdicts
         with self._lock:
-            known = self._symbolic_verdicts(undecided)
+            known = {pair: self._memo[pair] for pair in undecided if pair in self._memo}  # by another thread meanwhile
+            known |= self._pool.run([pair for pair in undecided if pair not in known])
+            self._remember(known)
         return [known[pair] if verdict is None else verdict for pair, verdict in zip(pairs, verdicts, strict=True)]
 
     def grade_texts(self, golds: Sequence[str], texts: Sequence[str]) -> list[Graded]:
@@ -115,19 +113,81 @@ class Grader:
         Raises:
             ValueError: If the two lengths differ.
             InputError: If a gold is empty.
+            RuntimeError: If a worker does not start.
         """
         if len(golds) != len(texts):
             raise ValueError(f"Expected as many `golds` as `texts`, but got {len(golds)} and {len(texts)}.")
         found = [extract_answer(text) for text in texts]
         verdicts = self.grade([(gold, e.answer if e else None) for gold, e in zip(golds, found, strict=True)])
         return [
-            Graded(verdict, e.answer if e else None, e.strategy if e else None)
+            Graded(verdict if e.strict else Verdict.UNPARSEABLE, verdict, e.answer, e.strategy)
+            if e
+            else Graded(Verdict.UNPARSEABLE, Verdict.UNPARSEABLE, None, None)
             for verdict, e in zip(verdicts, found, strict=True)
         ]
 
+    def group(self, predictions: Sequence[str | None], gold: str | None = None) -> list[int]:
+        """Return the class of equal answers that each prediction is in, for majority votes.
+
+        A prediction is in the first class whose first member it equals.
+
+        Args:
+            predictions: Extracted answers; None is no answer.
+            gold: The right answer; what is equal to it is one class, whatever its members are to one another.
+
+        Returns:
+            The classes, numbered by first appearance; -1 for None and for what can be no answer (empty, or too long).
+
+        Raises:
+            InputError: If the gold is empty.
+            RuntimeError: If a worker does not start.
+        """
+        distinct = [each for each in dict.fromkeys(predictions) if each is not None and self._is_answer(each)]
+        right: set[str] = set()
+        if gold is not None:
+            verdicts = self.grade([(gold, each) for each in distinct])
+            right = {each for each, verdict in zip(distinct, verdicts, strict=True) if verdict is Verdict.CORRECT}
+        classes: dict[str | None, int] = {None: -1}
+        firsts: list[str | None] = []  # of each class the first member; None for the gold's
+        for each in distinct:
+            if each in right:
+                first = None
+            else:
+                others = [first for first in firsts if first is not None]
+                verdicts = self.grade([(other, each) for other in others])
+                first = others[verdicts.index(Verdict.CORRECT)] if Verdict.CORRECT in verdicts else each
+            if first not in firsts:
+                firsts.append(first)
+            classes[each] = firsts.index(first)
+        return [classes.get(prediction, -1) for prediction in predictions]
+
+    def unreadable(self, golds: Sequence[str]) -> list[int]:
+        """Return the indices of golds that no reading can be made of: no prediction could be compared with them.
+
+        Raises:
+            RuntimeError: If a worker does not start.
+        """
+        read = {gold: readable(gold) for gold in dict.fromkeys(golds)}
+        with self._lock:
+            verdicts = self._pool.run([(gold, None) for gold, is_read in read.items() if is_read is None])
+        return [i for i, gold in enumerate(golds) if not (read[gold] or verdicts.get((gold, None)) is Verdict.CORRECT)]
+
+    async def agrade(self, pairs: Sequence[tuple[str, str | None]]) -> list[Verdict]:
+        """Return what `grade` does, the event loop running on meanwhile."""
+        return await _in_thread(self.grade, pairs)
+
+    async def agrade_texts(self, golds: Sequence[str], texts: Sequence[str]) -> list[Graded]:
+        """Return what `grade_texts` does, the event loop running on meanwhile."""
+        return await _in_thread(self.grade_texts, golds, texts)
+
+    async def agroup(self, predictions: Sequence[str | None], gold: str | None = None) -> list[int]:
+        """Return what `group` does, the event loop running on meanwhile."""
+        return await _in_thread(self.group, predictions, gold)
+
     def close(self) -> None:
-        """Kill the workers; a later `grade` starts new ones. Safe to call twice and at interpreter exit."""
-        _stop_all(self._workers)
+        """Kill the workers when they are idle; a later `grade` starts new ones. Safe to call twice."""
+        with self._lock:
+            self._pool.close()
 
     def __enter__(self) -> "Grader":
         return self
@@ -135,134 +195,49 @@ class Grader:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[type["Grader"], tuple[int, float]]:
+    def __reduce__(self) -> tuple[type["Grader"], tuple[int, float, Conventions]]:
         """Copy and pickle as a new grader with the same settings: processes and locks cannot travel."""
-        return Grader, (self.num_workers, self.timeout)
+        return Grader, (self.num_workers, self.timeout, self.conventions)
 
-    def _symbolic_verdicts(self, pairs: set[Pair]) -> dict[Pair, Verdict]:
-        """Return the verdict of each pair, from the memo or a worker."""
-        known = {pair: self._memo[pair] for pair in pairs if pair in self._memo}
-        try:
-            fresh = self._run(sorted(pairs - known.keys()))
-        except BaseException:  # KeyboardInterrupt too: a busy worker's late verdict must not meet the next pair
-            self.close()
-            raise
-        if len(self._memo) + len(fresh) > _MAX_MEMO:
+    def _quick_verdict(self, index: int, gold: str, prediction: str | None) -> Verdict | None:
+        """Return the verdict that is remembered or decided exactly, None where it takes a worker."""
+        if prediction is None:
+            verdict = Verdict.UNPARSEABLE
+        else:
+            verdict = self._memo.get((gold, prediction))
+            if verdict is not None:
+                return verdict
+            verdict = exact_verdict(gold, prediction, self.conventions)
+            if verdict is not None:
+                self._remember({(gold, prediction): verdict})
+        if not gold.strip():
+            raise InputError(f"Expected a gold answer, but that of pair {index} is empty.")
+        return verdict
+
+    def _remember(self, verdicts: dict[Pair, Verdict]) -> None:
+        if len(self._memo) + len(verdicts) > _MAX_MEMO:
             self._memo.clear()
-        # A timeout may be the machine's fault, so it is not remembered.
-        self._memo.update((pair, verdict) for pair, verdict in fresh.items() if verdict != Verdict.TIMEOUT)
-        return known | fresh
+        self._memo.update(verdicts)
 
-    def _run(self, pairs: list[Pair]) -> dict[Pair, Verdict]:
-        """Send the pairs to the workers and collect the verdicts."""
-        queue, verdicts = deque(pairs), {}
-        self._workers[:] = [worker for worker in self._workers if worker.belongs_here()]
-        while len(verdicts) < len(pairs):
-            num_busy = sum(worker.pair is not None for worker in self._workers)
-            while len(self._workers) < min(self.num_workers, num_busy + len(queue)):
-                self._workers.append(_Worker(self.timeout))
-            for worker in self._workers:
-                if worker.ready and worker.pair is None and queue:
-                    worker.send(queue.popleft())
-            waiting = [worker for worker in self._workers if not worker.ready or worker.pair is not None]
-            time_left = min(worker.deadline for worker in waiting) - time.monotonic()
-            readable = wait([worker.connection for worker in waiting], max(time_left, 0.0))
-            for worker in waiting:
-                pair = worker.pair
-                if worker.connection in readable:
-                    verdict = worker.receive()
-                elif time.monotonic() >= worker.deadline:
-                    verdict = worker.give_up("timeout")
-                else:
-                    continue
-                if pair is not None:
-                    verdicts[pair] = verdict or Verdict.TIMEOUT
-            self._bury()
-        return verdicts
+    def _is_answer(self, prediction: str) -> bool:
+        return exact_verdict(prediction, prediction, self.conventions) is not Verdict.UNPARSEABLE
 
-    def _bury(self) -> None:
-        """Count the dead workers and drop them from the list."""
-        for worker in [worker for worker in self._workers if worker.cause_of_death]:
-            self.num_timeouts += worker.cause_of_death == "timeout"
-            self.num_crashes += worker.cause_of_death == "crash"
-            self._workers.remove(worker)
+    def _forget_workers(self) -> None:
+        """Let go, in a forked process, of what belongs to the one that it was forked from."""
+        self._lock = threading.RLock()  # it may have been held at the moment of the fork
+        self._pool.close()
 
 
-class _Worker:
-    """The parent's handle on one worker process.
+async def _in_thread(function, *arguments):
+    import asyncio  # slow to import
 
-    Attributes:
-        connection: The parent's end of the pipe.
-        ready: Whether the imports are done.
-        pair: The pair at work, or None.
-        deadline: Monotonic time at which the process is killed, in seconds; for the imports, then for the pair.
-        cause_of_death: ``timeout``, ``crash`` or, while it lives, None.
-    """
-
-    def __init__(self, timeout: float) -> None:
-        self.timeout = timeout
-        self.ready = False
-        self.pair: Pair | None = None
-        self.cause_of_death: str | None = None
-        self.connection, theirs = Pipe()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "lemma.answers.worker", str(theirs.fileno()), str(timeout)],
-                pass_fds=[theirs.fileno()],
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                process_group=0,  # out of reach of the terminal's Ctrl-C
-            )
-        self._parent = os.getpid()
-        self.deadline = time.monotonic() + _START_TIMEOUT
-
-    def belongs_here(self) -> bool:
-        """Return whether this very process started the worker; after a fork another one has."""
-        return self._parent == os.getpid()
-
-    def send(self, pair: Pair) -> None:
-        """Give the worker a pair; the deadline counts from now."""
-        self.pair = pair
-        self.deadline = time.monotonic() + self.timeout
-        with contextlib.suppress(OSError):  # it died while idle; `receive` will see that
-            self.connection.send(pair)
-
-    def receive(self) -> Verdict | None:
-        """Return the verdict that has arrived; None if it was the ready signal or the worker has died."""
-        try:
-            message = self.connection.recv()
-        except (EOFError, OSError):
-            return self.give_up("crash")
-        if not self.ready:
-            self.ready = True
-            return None
-        self.pair = None
-        return message
-
-    def give_up(self, cause: str) -> None:
-        """Kill the worker.
-
-        Raises:
-            RuntimeError: If it was still starting: that is no fault of a pair.
-        """
-        self.stop()
-        self.cause_of_death = cause
-        if not self.ready:
-            raise RuntimeError(
-                f"A grading worker did not start ({cause} after at most {_START_TIMEOUT:.0f} s). To see why, run "
-                f"`{sys.executable} -c 'import lemma.answers.worker, math_verify'`."
-            )
-
-    def stop(self) -> None:
-        """Kill the process and wait for its end."""
-        self.connection.close()
-        if self.belongs_here():
-            self._process.kill()
-            self._process.wait()
+    return await asyncio.to_thread(function, *arguments)
 
 
-def _stop_all(workers: list[_Worker]) -> None:
-    while workers:
-        workers.pop().stop()
+def _after_fork() -> None:
+    for grader in list(_GRADERS):
+        grader._forget_workers()
+
+
+_GRADERS: weakref.WeakSet[Grader] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_after_fork)

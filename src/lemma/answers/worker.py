@@ -1,49 +1,102 @@
-"""What a grading process does: symbolic verdicts, one pair after the other, until its pipe closes.
+"""What a grading process does: verdicts on the pairs that it is sent, one after the other, until its pipe closes.
 
-Started by `lemma.answers.grader` as ``python -m lemma.answers.worker FD TIMEOUT``.
+Started by `lemma.answers.pool` as ``python -m lemma.answers.worker FD``.
+
+The time limit of a pair is CPU time, which the kernel enforces by ending the process (``ITIMER_PROF``), inside of C
+code too and whether or not the parent still lives. So a verdict does not depend on what else the machine does.
 """
 
-import faulthandler
-import os
+import gc
 import resource
 import signal
 import sys
 from multiprocessing.connection import Connection
 
+from lemma.answers.conventions import Conventions
 from lemma.answers.equivalence import symbolic_verdict
+from lemma.answers.pool import DEADLINE_SIGNAL, FAILED, READY, RETIRED
+from lemma.answers.readable import symbolically_readable
+from lemma.types import Verdict
 
-READY = "ready"
-_MAX_MEMORY = 4 * 2**30  # bytes of address space: a tower of powers must not take the machine down
-_WARM_UP = [(r"\frac{\sqrt{3}}{2}", r"\sqrt{3}/2"), ("(x+1)^2", "x^2+2x+1"), (r"\{1,2\}", r"\{2,1\}")]
+_MAX_MEMORY = 2 * 2**30  # bytes of address space: a tower of powers must not take the machine down
+_RETIREMENT = 512 * 2**20  # bytes of resident memory at most so far; SymPy's caches do not shrink
+_WARM_UP = [  # one of each kind: what SymPy imports and builds on first use would be on a pair's time
+    (r"\int x dx", r"\int \frac{2x}{2} dx"),
+    (r"\theta \begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{pmatrix}\theta&2\theta\\3\theta&4\theta\end{pmatrix}"),
+    ("x^2+y^2=1", "x^2-y^2=1"),
+    ("1", "-[0,1)"),
+    (r"\lim_{x\to 0}\frac{\sin x}{x}", "1"),
+    (r"\gcd(2y,x)", "1"),
+    ("42", "not a number"),
+]
 
 
-def serve(connection: Connection, timeout: float) -> None:
-    """Answer each (gold, prediction) with a verdict until the other end closes.
+def serve(connection: Connection) -> None:
+    """Answer each pair of each message until the other end closes.
+
+    The first message is (seconds of CPU time a pair may take, `Conventions`), the others are lists of (gold,
+    prediction). `READY` is sent when the imports are done; then a `Verdict` for each pair in turn, or `FAILED` where
+    an exception came instead, and `RETIRED` before the process ends itself because it has grown.
 
     Args:
-        connection: The worker's end of the pipe; ``READY`` is sent over it when the imports are done.
-        timeout: Time limit of a pair in seconds. The parent enforces it; after twice as long the process ends itself,
-            so that none is left over when the parent was killed.
+        connection: The worker's end of the pipe.
     """
+    timeout, conventions = connection.recv()
     for gold, prediction in _WARM_UP:
-        symbolic_verdict(gold, prediction)
+        symbolic_verdict(gold, prediction, conventions)
+    _restrict()
+    gc.freeze()  # what is loaded now stays; no collection need look at it again
     connection.send(READY)
-    with open(os.devnull, "w") as devnull:
-        while True:
-            try:
-                gold, prediction = connection.recv()
-            except EOFError:
+    while True:
+        try:
+            pairs = connection.recv()
+        except EOFError:
+            return
+        for gold, prediction in pairs:
+            connection.send(_verdict(gold, prediction, conventions, timeout))
+            if _peak_memory() > _RETIREMENT:
+                connection.send(RETIRED)
                 return
-            faulthandler.dump_traceback_later(2 * timeout + 1, exit=True, file=devnull)
-            connection.send(symbolic_verdict(gold, prediction))
-            faulthandler.cancel_dump_traceback_later()
+
+
+def _verdict(gold: str, prediction: str | None, conventions: Conventions, timeout: float) -> Verdict | str:
+    """Return the verdict, from the same state of SymPy's random generator for each pair."""
+    from sympy.core import random
+
+    random.seed(0)
+    signal.setitimer(signal.ITIMER_PROF, timeout)
+    try:
+        if prediction is None:
+            return Verdict.CORRECT if symbolically_readable(gold) else Verdict.UNPARSEABLE
+        return symbolic_verdict(gold, prediction, conventions)
+    except Exception:  # whatever it is, the parent counts it and the next pair is to have its verdict
+        return FAILED
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _restrict() -> None:
+    """Bound the memory; no file may be written, and a crash leaves none."""
+    for limit, value in (
+        (resource.RLIMIT_AS, _MAX_MEMORY),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(limit, (value, resource.getrlimit(limit)[1]))
+
+
+def _peak_memory() -> int:
+    """Return the largest resident memory of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def main() -> None:
-    """Serve on the file descriptor given as the first argument, with the timeout given as the second."""
+    """Serve on the file descriptor given as the argument."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    serve(Connection(int(sys.argv[1])), float(sys.argv[2]))
+    signal.signal(DEADLINE_SIGNAL, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [DEADLINE_SIGNAL])
+    serve(Connection(int(sys.argv[1])))
 
 
 if __name__ == "__main__":

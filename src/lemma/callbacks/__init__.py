@@ -1,16 +1,19 @@
 """Side outputs only: removing a callback never changes a loss or a metric."""
 
 from lemma.callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoint
+from lemma.callbacks.data import DataMonitor
 from lemma.callbacks.export import AdapterExport
 from lemma.callbacks.monitor import TrainingMonitor
-from lemma.callbacks.records import EvaluationFiles, SampleTable
+from lemma.callbacks.records import EvaluationFiles, PassAtKCurves, SampleTable
 from lemma.callbacks.run_files import RunFiles, refuse_missing_checkpoint, refuse_other_run
 
 __all__ = [
     "AdapterExport",
     "AtomicCheckpointIO",
+    "DataMonitor",
     "EvaluationFiles",
     "LastCheckpoint",
+    "PassAtKCurves",
     "RunFiles",
     "SampleTable",
     "TrainingMonitor",

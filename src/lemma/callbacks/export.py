@@ -50,5 +50,5 @@ def _whole_weights(policy: Policy, *, keep: bool) -> dict[str, Tensor] | None:
     else:
         named = policy.model.named_parameters
         tied = dict(named(remove_duplicate=False)).keys() - dict(named()).keys()
-        weights = {name: value for name, value in policy.model.state_dict().items() if name not in tied}
+        weights = {name: value for name, value in policy.model.state_dict(keep_vars=True).items() if name not in tied}
     return whole_tensors(weights, keep=keep)

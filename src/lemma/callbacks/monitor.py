@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from lemma.encoding import Batch
 from lemma.modules.deepspeed import DeepSpeedShards
+from lemma.modules.sharding import gradient_norm
 
 
 class TrainingMonitor(Callback):
@@ -44,9 +44,8 @@ class TrainingMonitor(Callback):
         pl_module.log("train/lr", optimizer.param_groups[0]["lr"])
         if isinstance(trainer.strategy, DeepSpeedShards):
             return
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        pl_module.log("train/grad_norm", norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        norm = gradient_norm(parameter for group in optimizer.param_groups for parameter in group["params"])
+        pl_module.log("train/grad_norm", norm)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int

@@ -3,13 +3,15 @@
 import html
 from pathlib import Path
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
-from tabulate import tabulate
 
 from lemma.evaluation import Evaluation, Record
+from lemma.evaluation.tables import results_table
 from lemma.files import keep_previous, write_json, write_jsonl
+from lemma.metrics import pass_at_k, plot_over_k
 
 
 class EvaluationFiles(Callback):
@@ -51,13 +53,27 @@ class SampleTable(Callback):
         """Add one table per source."""
         if trainer.sanity_checking or not isinstance(trainer.logger, TensorBoardLogger):
             return
-        by_source: dict[str, list[Record]] = {}
-        for record in pl_module.evaluation.records:
-            by_source.setdefault(record.problem.source, []).append(record)
-        for source, records in by_source.items():
+        for source, records in _by_source(pl_module.evaluation).items():
             stride = max(1, len(records) // self.num_problems)
             table = sample_table(records[::stride][: self.num_problems])
             trainer.logger.experiment.add_text(f"samples/{source}", table, trainer.global_step)
+
+
+class PassAtKCurves(Callback):
+    """Draws pass@k over k = 1..n with its 95 % bootstrap band, an image a source in TensorBoard."""
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add one figure per source that was sampled more than once."""
+        if trainer.sanity_checking or not isinstance(trainer.logger, TensorBoardLogger):
+            return
+        for source, records in _by_source(pl_module.evaluation).items():
+            num_total = torch.tensor([len(record.sampled) for record in records])  # (P,)
+            if (num_samples := int(num_total.min())) > 1:
+                num_correct = torch.tensor([record.num_correct for record in records])
+                values = pass_at_k(num_correct, num_total, range(1, num_samples + 1))  # (P, n)
+                figure, _ = plot_over_k(values, name="pass@k")
+                trainer.logger.experiment.add_figure(f"pass@k/{source}", figure, trainer.global_step)
 
 
 def evaluation_folder(trainer: Trainer) -> Path:
@@ -66,27 +82,21 @@ def evaluation_folder(trainer: Trainer) -> Path:
     return root / "validate" if trainer.state.fn == "validate" else root / "fit" / f"step-{trainer.global_step:06d}"
 
 
-def results_table(evaluation: Evaluation) -> str:
-    """Return the figures of an evaluation in per cent with 95 % intervals: a row for each benchmark and level."""
-    rows: dict[tuple[str, str], dict[str, str]] = {}
-    for source, results in evaluation.results["benchmarks"].items():
-        for name, estimate in results["metrics"].items():
-            level, _, metric = name.rpartition("/")
-            row = rows.setdefault((source, level), {"problems": str(estimate["num_problems"])})
-            row[metric] = f"{100 * estimate['value']:.1f} [{100 * estimate['low']:.1f}, {100 * estimate['high']:.1f}]"
-    headers = list(dict.fromkeys(header for row in rows.values() for header in row))
-    cells = [[*key, *(row.get(header, "") for header in headers)] for key, row in rows.items()]
-    return tabulate(cells, ["benchmark", "level", *headers], disable_numparse=True)
-
-
 def sample_table(records: list[Record]) -> str:
     """Return a Markdown table of one greedy (or first) completion a problem; model text is escaped."""
     lines = ["| problem | answer | completion | prediction | verdict |", "|---|---|---|---|---|"]
     for record in records:
-        completion, grade = record.completions[0], record.grades[0]
-        cells = [record.problem.problem, record.problem.answer, completion.text, grade.prediction, grade.verdict.value]
-        lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+        grade = record.grades[0]
+        texts = (record.problem.problem, record.problem.answer, record.completions[0], grade.prediction)
+        lines.append("| " + " | ".join(_cell(text) for text in (*texts, grade.verdict.value)) + " |")
     return "\n".join(lines)
+
+
+def _by_source(evaluation: Evaluation) -> dict[str, list[Record]]:
+    by_source: dict[str, list[Record]] = {}
+    for record in evaluation.records:
+        by_source.setdefault(record.problem.source, []).append(record)
+    return by_source
 
 
 def _cell(text: str | None) -> str:

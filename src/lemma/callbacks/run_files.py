@@ -3,7 +3,6 @@
 import importlib.metadata
 import platform
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from lemma.callbacks.records import evaluation_folder
 from lemma.corpora import given_args
+from lemma.evaluation.provenance import git_output
 from lemma.files import keep_previous, write_json, write_text
 from lemma.types import InputError
 
@@ -49,7 +49,7 @@ class RunFiles(SaveConfigCallback):
         if trainer.fast_dev_run or not isinstance(trainer.logger, TensorBoardLogger):
             return
         figures = {name: float(value) for name, value in trainer.callback_metrics.items()
-                   if name.startswith("val/") and "level_" not in name}  # fmt: skip
+                   if name.startswith("val/") and "level_" not in name and "subject_" not in name}  # fmt: skip
         trainer.logger.log_hyperparams(hyper_parameters(self.config), figures, step=trainer.global_step)
 
 
@@ -80,21 +80,12 @@ def run_facts() -> dict[str, Any]:
     """Return versions, git commit, command line and platform."""
     return {
         "command": shlex.join(sys.argv),
-        "git": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "git": git_output("rev-parse", "HEAD"),
+        "git_dirty": bool(git_output("status", "--porcelain", "--untracked-files=no")),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
     }
-
-
-def _git(*arguments: str) -> str | None:
-    """Return a git command's output for the folder of this source, or None where there is no repository."""
-    command = ["git", "-C", str(Path(__file__).parent), *arguments]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def hyper_parameters(config: Namespace) -> dict[str, Any]:

@@ -12,8 +12,14 @@ class Adapter:
     """One native format. To add one, write a file like ``gsm8k.py`` and give it a line in ``registry.ADAPTERS``."""
 
     to_problem: Callable[[Row, str], Problem]
-    """Function of (row, source) → problem; raises ``InputError`` naming key and value, the loader adds the place."""
+    """Function of (row, source) → problem; raises ``InputError`` naming key and value, the loader adds the place.
+
+    Where a format has no topics but says which part of the collection a row is from, that part is the subject, so that
+    ``where`` can choose by it.
+    """
     hub: str | None = None
     """Hub name that is read where no path is given, or None if a path must be."""
     subsets: tuple[str | None, ...] = (None,)
     """Configurations of ``hub``, read one after the other where no subset is given."""
+    licence: str | None = None
+    """Licence under which the data set is published, None where it is not known."""

@@ -1,7 +1,8 @@
-"""Decides how the bytes of a file become rows: JSON Lines, a JSON list, CSV, Parquet, one JSON document, an archive.
+"""Decides how the bytes of a file become rows: JSON Lines, a JSON list, CSV, Parquet, Arrow, one document, an archive.
 
-Nothing is unpickled and nothing is extracted to disk. A row that cannot be read becomes a ``BadRow``; a file that
-cannot be read at all is an ``InputError``.
+Files of rows are read as they stream, in memory that does not grow with the file; only a JSON list and an archive,
+whose files are taken in order of name, are read whole. Nothing is unpickled and nothing is extracted to disk. A row
+that cannot be read becomes a ``BadRow``; a file that cannot be read at all is an ``InputError``.
 """
 
 import csv
@@ -10,19 +11,27 @@ import io
 import json
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 from lemma.corpora.rows import BadRow, Row, shown
 from lemma.types import InputError
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
-"""Files of rows; each may end in ``.gz`` besides, but for Parquet."""
+if TYPE_CHECKING:
+    from pyarrow import RecordBatch
+
+SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".arrow")
+"""Files of rows; each may end in ``.gz`` besides, but for Parquet and Arrow."""
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar")
 """Archives of one ``.json`` document a problem."""
 
+BATCH_ROWS = 1024
+"""Rows of a Parquet or Arrow file that are turned into Python values at once."""
+
 _BOM = b"\xef\xbb\xbf"
+_ARROW_FILE = b"ARROW1"  # an Arrow IPC file begins so; what does not is an Arrow IPC stream
 
 
 def stem_of(path: Path) -> str:
@@ -42,17 +51,19 @@ def read_table(path: Path) -> Iterator[Row | BadRow]:
         InputError: If the file as a whole cannot be read.
     """
     suffix = Path(path.name.removesuffix(".gz")).suffix
-    if suffix == ".parquet":
-        yield from _read_parquet(path)
+    if suffix in (".parquet", ".arrow"):
+        yield from _read_columns(path, _parquet_batches if suffix == ".parquet" else _arrow_batches)
         return
-    data = _read_bytes(path).removeprefix(_BOM)
-    if suffix == ".csv":
-        yield from _read_csv(data, path)
-    elif suffix == ".json" and data.lstrip().startswith(b"["):
-        yield from _read_json_list(data, path)
-    else:
-        # Cut at "\n" only: a raw U+2028 is part of a row (never `str.splitlines`).
-        yield from _read_json_lines(data.split(b"\n"), path)
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            if suffix == ".csv":
+                yield from _read_csv(stream, path)
+            elif suffix == ".json" and _begins_list(stream):
+                yield from _read_json_list(stream.read().removeprefix(_BOM), path)
+            else:
+                yield from _read_json_lines(stream, path)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: expected a gzip file, but reading it failed: {error}.") from error
 
 
 def read_document(data: bytes, *, where: str, key: str) -> Row | BadRow:
@@ -102,20 +113,20 @@ def _as_row(values: object, where: str, key: str) -> Row | BadRow:
     return Row(where, key, values)
 
 
-def _read_bytes(path: Path) -> bytes:
-    data = path.read_bytes()
-    if path.suffix != ".gz":
-        return data
-    try:
-        return gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: expected a gzip file, but reading it failed: {error}.") from error
+def _begins_list(stream: BinaryIO) -> bool:
+    """Return whether the first character that is no blank opens a list; the stream is at its beginning again."""
+    first = stream.read(len(_BOM)).removeprefix(_BOM)
+    while not first.strip() and (more := stream.read(1)):
+        first = more
+    stream.seek(0)
+    return first.lstrip().startswith(b"[")
 
 
-def _read_json_lines(lines: list[bytes], path: Path) -> Iterator[Row | BadRow]:
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield read_document(line, where=f"{path}:{number}", key="")
+def _read_json_lines(stream: BinaryIO, path: Path) -> Iterator[Row | BadRow]:
+    # A binary stream is cut at "\n" only: a raw U+2028 is part of a row (never `str.splitlines`).
+    for number, line in enumerate(stream, start=1):
+        if line.removeprefix(_BOM if number == 1 else b"").strip():
+            yield read_document(line.rstrip(b"\n"), where=f"{path}:{number}", key="")
 
 
 def _read_json_list(data: bytes, path: Path) -> Iterator[Row | BadRow]:
@@ -132,10 +143,11 @@ def _read_json_list(data: bytes, path: Path) -> Iterator[Row | BadRow]:
         yield _as_row(values, f"{path}[{index}]", "")
 
 
-def _read_csv(data: bytes, path: Path) -> Iterator[Row | BadRow]:
+def _read_csv(stream: BinaryIO, path: Path) -> Iterator[Row | BadRow]:
     """Yield one row for each record below the header; a record may span lines, and its first one is named."""
     csv.field_size_limit(max(csv.field_size_limit(), 1 << 24))  # characters; the default of 2^17 cuts long solutions
-    reader = csv.reader(io.StringIO(data.decode(errors="surrogateescape"), newline=""), strict=True)
+    lines = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    reader = csv.reader(lines, strict=True)
     header = _checked_fields(next(reader, []), None)
     if isinstance(header, str):
         raise InputError(f"{path}:1: {header}")
@@ -164,15 +176,37 @@ def _checked_fields(fields: list[str], header: list[str] | None) -> list[str] | 
     return fields
 
 
-def _read_parquet(path: Path) -> Iterator[Row]:
+def _read_columns(path: Path, batches: Callable[[Path], Iterator["RecordBatch"]]) -> Iterator[Row]:
     import pyarrow
-    import pyarrow.parquet
 
+    index = 0
     try:
-        index = 0
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
+        for batch in batches(path):
             for values in batch.to_pylist():
                 yield Row(f"{path}:{index}", "", values)
                 index += 1
     except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{path}: expected a Parquet file, but reading it failed: {error}.") from error
+        kind = "a Parquet" if path.suffix == ".parquet" else "an Arrow"
+        raise InputError(f"{path}: expected {kind} file, but reading it failed: {error}.") from error
+
+
+def _parquet_batches(path: Path) -> Iterator["RecordBatch"]:
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16) as file:  # else it is held as a whole
+        yield from file.iter_batches(batch_size=BATCH_ROWS)
+
+
+def _arrow_batches(path: Path) -> Iterator["RecordBatch"]:
+    import pyarrow
+
+    with pyarrow.OSFile(str(path)) as source:  # mapped pages would count as resident
+        if source.read(len(_ARROW_FILE)) == _ARROW_FILE:
+            file = pyarrow.ipc.open_file(source)
+            batches = (file.get_batch(number) for number in range(file.num_record_batches))
+        else:
+            source.seek(0)
+            batches = iter(pyarrow.ipc.open_stream(source))
+        for batch in batches:
+            for start in range(0, batch.num_rows, BATCH_ROWS):
+                yield batch.slice(start, BATCH_ROWS)

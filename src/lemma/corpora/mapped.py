@@ -1,12 +1,11 @@
 r"""Any format whose columns the user names: ``columns: {problem: question, answer: gold, level: difficulty}``.
 
-The answer column may be bare, or hold a marker (``#### 42``, ``\boxed{42}``). Without an answer column, the answer is
-taken from the solution by the same markers; with neither column, the problems have no answer. ``answer: null`` says
-that solutions mark none: they are kept as they are, to be trained on alone.
+The answer column may be bare, or hold a marker (``#### 42``, ``\boxed{42}``, ``The answer is: 42``). Without an answer
+column, the answer is taken from the solution by the same markers; with neither column, the problems have no answer.
+``answer: null`` says that solutions mark none: they are kept as they are, to be trained on alone.
 """
 
-from lemma.answers import last_boxed
-from lemma.corpora.gsm8k import split_marked
+from lemma.corpora.marks import marked_answer
 from lemma.corpora.rows import Row, level, shown, subject, text
 from lemma.types import InputError, Problem
 
@@ -28,12 +27,12 @@ def to_problem(row: Row, source: str, *, columns: dict[str, str | None]) -> Prob
     solution = answer = None
     if "solution" in columns:
         worked = text(row, columns["solution"])
-        solution, answer = (worked, None) if _marks_none(columns) else _split(worked)
+        solution, answer = (worked, None) if _marks_none(columns) else marked_answer(worked)
         if "answer" not in columns:
             _check_answer(answer, worked, columns["solution"])
     if "answer" in columns and not _marks_none(columns):
         given = text(row, columns["answer"])
-        answer = _split(given)[1]
+        answer = marked_answer(given)[1]
         answer = given if answer is None else answer
         _check_answer(answer, given, columns["answer"])
     return Problem(
@@ -51,12 +50,7 @@ def _marks_none(columns: dict[str, str | None]) -> bool:
     return "answer" in columns and columns["answer"] is None
 
 
-def _split(worked: str) -> tuple[str, str | None]:
-    """Return (solution, answer or None) by ``####`` at the end, else by the last box, which stays in the solution."""
-    solution, answer = split_marked(worked)
-    return solution, last_boxed(worked) if answer is None else answer
-
-
 def _check_answer(answer: str | None, given: str, column: str) -> None:
     if not answer:
-        raise InputError(rf"`{column}`: expected an answer after #### or in \boxed{{}}, but got {shown(given)}.")
+        marks = r"after ####, in \boxed{} or after `The answer is`"
+        raise InputError(f"`{column}`: expected an answer {marks}, but got {shown(given)}.")

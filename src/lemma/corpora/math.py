@@ -41,4 +41,4 @@ def to_problem(row: Row, source: str) -> Problem:
     )
 
 
-ADAPTER = Adapter(to_problem, hub="EleutherAI/hendrycks_math", subsets=SUBJECTS)
+ADAPTER = Adapter(to_problem, hub="EleutherAI/hendrycks_math", subsets=SUBJECTS, licence="MIT")

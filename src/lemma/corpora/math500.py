@@ -22,4 +22,4 @@ def to_problem(row: Row, source: str) -> Problem:
     )
 
 
-ADAPTER = Adapter(to_problem, hub="HuggingFaceH4/MATH-500")
+ADAPTER = Adapter(to_problem, hub="HuggingFaceH4/MATH-500", licence="MIT")

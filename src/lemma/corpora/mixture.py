@@ -1,17 +1,18 @@
 """Decides which rows of several corpora make up an epoch, and in which order.
 
-1. Weights give each corpus its share of an epoch; the epoch ends when the first corpus would be exhausted.
+1. Weights give each corpus its share of an epoch. It ends when the first corpus would be exhausted, or, with ``epoch``
+   ``longest``, when every row of every corpus has come: smaller ones are then repeated.
 2. Each corpus has an endless order of its own rows: one permutation after another (*passes*). An epoch takes the next
    rows of it, so no row comes twice before all rows of its corpus came once.
 3. Where an epoch ends one pass and begins the next, the rows that it already has are moved back in the new pass, so
-   that no epoch holds a row twice.
+   that no epoch holds a row twice (of a corpus that is not repeated within it).
 4. The rows of all corpora are permuted together.
 
 Everything is a pure function of (sizes, weights, seed, epoch).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -28,6 +29,7 @@ class Mixture:
         sizes: Rows of each corpus, at least 1.
         weights: Share of each corpus, above 0 and in any unit, or all None. None stands for all None.
         seed: At least 0.
+        epoch: ``shortest`` or ``longest``: which corpus ends an epoch, where there are weights.
 
     Attributes:
         counts: Rows of each corpus in an epoch, the same in every epoch.
@@ -37,7 +39,13 @@ class Mixture:
         ValueError: If there is no corpus, a corpus without rows, the lengths differ or the seed is negative.
     """
 
-    def __init__(self, sizes: Sequence[int], weights: Sequence[float | None] | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        weights: Sequence[float | None] | None = None,
+        seed: int = 0,
+        epoch: str = "shortest",
+    ) -> None:
         """See the class."""
         weights = [None] * len(sizes) if weights is None else list(weights)
         if not sizes or min(sizes) < 1:
@@ -47,7 +55,7 @@ class Mixture:
         if seed < 0:
             raise ValueError(f"Expected `seed` to be at least 0, but got {seed}.")
         self.sizes = list(sizes)
-        self.counts = epoch_counts(self.sizes, weights)
+        self.counts = epoch_counts(self.sizes, weights, epoch)
         self._seed = seed
         self._starts = np.cumsum([0, *sizes[:-1]])
 
@@ -76,6 +84,10 @@ class Mixture:
         """Return the rows of one corpus in an epoch, shape ``(counts[corpus],)``."""
         size, count = self.sizes[corpus], self.counts[corpus]
         number, offset = divmod(epoch * count, size)
+        if count >= size:
+            passes = range(number, number + 1 + (offset + count - 1) // size)
+            rows = [self._generator(_ROWS, corpus, each).permutation(size) for each in passes]
+            return np.concatenate(rows)[offset : offset + count]
         order = self._pass(corpus, number)
         if offset + count > size:
             order = np.concatenate([order, self._next_pass(corpus, number, order)])
@@ -105,15 +117,21 @@ class Mixture:
         return np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=key))
 
 
-def epoch_counts(sizes: Sequence[int], weights: Sequence[float | None]) -> list[int]:
+EPOCHS: dict[str, Callable[[Iterable[Fraction]], Fraction]] = {"shortest": min, "longest": max}
+"""What ends an epoch → which of the rows that each corpus could fill by its share are taken."""
+
+
+def epoch_counts(sizes: Sequence[int], weights: Sequence[float | None], epoch: str = "shortest") -> list[int]:
     """Return how many rows of each corpus an epoch holds.
 
-    With shares ``weight / sum of weights``, an epoch has ``min(size / share)`` rows, rounded down, and they are dealt
-    out by largest remainder. Weights are taken as the decimals that were written, so 0.1 is a tenth.
+    With shares ``weight / sum of weights``, an epoch has ``min(size / share)`` rows (``max`` where the longest corpus
+    ends it), rounded down, and they are dealt out by largest remainder. Weights are taken as the decimals that were
+    written, so 0.1 is a tenth.
 
     Args:
         sizes: Rows of each corpus.
         weights: Weight of each corpus, or all None for every row once.
+        epoch: One of ``EPOCHS``.
 
     Raises:
         InputError: If just some corpora have a weight, one is not above 0, or one is too small for a single row.
@@ -123,7 +141,7 @@ def epoch_counts(sizes: Sequence[int], weights: Sequence[float | None]) -> list[
     if not all(weight is not None and 0 < weight < float("inf") for weight in weights):
         raise InputError(f"data.corpora: expected `weight` above 0 in all corpora or in none, but got {list(weights)}.")
     exact = [Fraction(str(weight)) for weight in weights]
-    num_rows = int(min(size * sum(exact) / weight for size, weight in zip(sizes, exact, strict=True)))
+    num_rows = int(EPOCHS[epoch](size * sum(exact) / weight for size, weight in zip(sizes, exact, strict=True)))
     quotas = [num_rows * weight / sum(exact) for weight in exact]
     counts = [int(quota) for quota in quotas]
     by_remainder = sorted(range(len(sizes)), key=lambda corpus: counts[corpus] - quotas[corpus])

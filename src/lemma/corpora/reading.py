@@ -4,7 +4,7 @@
 2. ``read_local`` and ``read_hub`` yield each row as a ``Row``, or as a ``BadRow`` with the reason it cannot be read.
 3. ``files_sha256`` says which bytes were read.
 
-What each file suffix means is decided in ``formats.py``.
+What each file suffix means is decided in ``formats.py``, and what a folder of ``save_to_disk`` holds in ``saved.py``.
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lemma.corpora.formats import ARCHIVES, SUFFIXES, read_archive, read_document, read_table, stem_of
 from lemma.corpora.rows import BadRow, Row
+from lemma.corpora.saved import is_saved, saved_files
 from lemma.types import InputError
 
 SPLITS = frozenset({"train", "test", "validation", "valid", "val", "dev"})
@@ -47,19 +48,23 @@ def locate(path: str, root: str | None) -> Path | None:
 def read_local(path: Path, split: str) -> Iterator[Row | BadRow]:
     """Yield the rows of a local file, archive or folder.
 
-    A folder stands for its files ``<split>.<suffix>`` and ``<split>-00000-of-00001.<suffix>`` where there are any,
-    else for the tree of ``.json`` files below it, one problem each. In a tree and in an archive, folders named as
-    splits choose the files; where there are none, all files count.
+    A folder that ``datasets`` wrote with ``save_to_disk`` stands for its Arrow files. Another stands for its files
+    ``<split>.<suffix>`` and ``<split>-00000-of-00001.<suffix>`` where there are any, else for the tree of ``.json``
+    files below it, one problem each. In a tree and in an archive, folders named as splits choose the files; where there
+    are none, all files count.
 
     Args:
         path: An existing file or folder.
-        split: Chooses within a folder or an archive; a file of rows is read whatever the split.
+        split: Chooses within a folder or an archive; a file of rows, and a saved data set of one split, is read
+            whatever the split.
 
     Raises:
         InputError: If there is nothing to read, the suffix is unknown, or a file cannot be read as a whole.
     """
     files = local_files(path, split)
-    if path.is_dir() and not _split_files(path, split):
+    if is_saved(path):
+        yield from _read_tables(files, files[0].parent.name)
+    elif path.is_dir() and not _split_files(path, split):
         yield from _read_tree(path, files)
     elif path.name.endswith(ARCHIVES) and path.is_file():
         yield from _of_split(read_archive(path), path, split)
@@ -73,6 +78,8 @@ def local_files(path: Path, split: str) -> list[Path]:
     Raises:
         InputError: If the suffix is unknown, the file is empty, or a folder has nothing of the split.
     """
+    if is_saved(path):
+        return saved_files(path, split)
     if path.is_dir():
         files = _split_files(path, split) or _tree_files(path, split)
         if not files:
@@ -90,7 +97,13 @@ def local_files(path: Path, split: str) -> list[Path]:
 
 
 def read_hub(
-    name: str, *, split: str, subset: str | None = None, revision: str | None = None, root: str | None = None
+    name: str,
+    *,
+    split: str,
+    subset: str | None = None,
+    revision: str | None = None,
+    streaming: bool = False,
+    root: str | None = None,
 ) -> Iterator[Row]:
     """Yield the rows of a data set on the Hugging Face hub (or in its local cache).
 
@@ -99,6 +112,7 @@ def read_hub(
         split: Name of the split.
         subset: Name of the configuration, or None for the only one.
         revision: Branch, tag or commit, or None for the newest.
+        streaming: Fetch rows as they are asked for, instead of the whole data set into the local cache first.
         root: Folder that relative local paths may start from, for the error message.
 
     Raises:
@@ -106,21 +120,21 @@ def read_hub(
     """
     import datasets
 
+    label = name if subset is None else f"{name}/{subset}"
+    prefix = split if subset is None else f"{split}/{subset}"
+    index = -1
     try:
-        rows = datasets.load_dataset(name, subset, split=split, revision=revision)
+        rows = datasets.load_dataset(name, subset, split=split, revision=revision, streaming=streaming)
+        for index, values in enumerate(rows):
+            yield Row(f"{label}[{split}]:{index}", f"{prefix}/{index}", values)
     except Exception as error:  # the client raises errors of many libraries for a network or a name that fails
+        done = "load" if index < 0 else f"read beyond row {index} of"
         raise InputError(
-            f"{name}: cannot load subset {subset!r}, split {split!r} from the Hugging Face hub: "
+            f"{name}: cannot {done} subset {subset!r}, split {split!r} from the Hugging Face hub: "
             f"{type(error).__name__}: {error} To read local data, set `path` to a file ({', '.join(SUFFIXES)}), "
             f"a .tar.gz or a folder; there is no {_looked(name, root)}."
         ) from error
-    label = name if subset is None else f"{name}/{subset}"
-    prefix = split if subset is None else f"{split}/{subset}"
-    num_rows = 0
-    for index, values in enumerate(rows):
-        num_rows += 1
-        yield Row(f"{label}[{split}]:{index}", f"{prefix}/{index}", values)
-    if num_rows == 0:
+    if index < 0:
         raise InputError(f"{label}[{split}]: expected at least one row, but found none.")
 
 

@@ -8,15 +8,45 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any
 
-from lemma.corpora import gsm8k, mapped, math500, text
+from lemma.corpora import (
+    aime,
+    aimo,
+    aqua,
+    gsm8k,
+    gsm8k_backward,
+    gsm8k_platinum,
+    limo,
+    mapped,
+    math500,
+    mathinstruct,
+    metamathqa,
+    nemotron_cc_math,
+    numinamath,
+    openmathinstruct2,
+    orca_math,
+    text,
+)
 from lemma.corpora import math as hendrycks_math
 from lemma.corpora.adapter import Adapter
+from lemma.corpora.split import FOLDS
 from lemma.types import InputError
 
 ADAPTERS: dict[str, Adapter] = {
+    "aime": aime.ADAPTER,
+    "aimo": aimo.ADAPTER,
+    "aqua": aqua.ADAPTER,
     "gsm8k": gsm8k.ADAPTER,
+    "gsm8k_backward": gsm8k_backward.ADAPTER,
+    "gsm8k_platinum": gsm8k_platinum.ADAPTER,
+    "limo": limo.ADAPTER,
     "math": hendrycks_math.ADAPTER,
     "math500": math500.ADAPTER,
+    "mathinstruct": mathinstruct.ADAPTER,
+    "metamathqa": metamathqa.ADAPTER,
+    "nemotron_cc_math": nemotron_cc_math.ADAPTER,
+    "numinamath": numinamath.ADAPTER,
+    "openmathinstruct2": openmathinstruct2.ADAPTER,
+    "orca_math": orca_math.ADAPTER,
     "text": text.ADAPTER,
 }
 """Name → adapter of a native format."""
@@ -24,6 +54,8 @@ ADAPTERS: dict[str, Adapter] = {
 ARITHMETIC, MAPPED = "arithmetic", "mapped"
 NAMES = tuple(sorted((*ADAPTERS, ARITHMETIC, MAPPED)))
 """Every name that ``CorpusArgs`` takes: the adapters, the generated corpus, and columns that the user names."""
+
+_FOLDS = re.compile(r"[1-9][0-9]*/[1-9][0-9]*(/[1-9][0-9]*)?")
 
 FILTERS: dict[str, tuple[type, ...]] = {"level": (int, type(None)), "subject": (str, type(None))}
 """Key of ``CorpusArgs.where`` → types of the values to keep; null keeps the problems without one."""
@@ -34,9 +66,11 @@ class CorpusArgs:
     """One corpus of a mixture, or one benchmark."""
 
     name: str
-    """Format: arithmetic, gsm8k, mapped, math, math500 or text (plain text without a question)."""
+    """Format: aime, aimo, aqua, gsm8k, gsm8k_backward, gsm8k_platinum, limo, math, math500, mathinstruct, metamathqa,
+    nemotron_cc_math, numinamath, openmathinstruct2, orca_math, text (plain text without a question), mapped (columns
+    that you name) or arithmetic (generated)."""
     path: str | None = None
-    """File (.jsonl, .json, .csv, .parquet), folder, .tar.gz or hub name; null is the format's own hub name."""
+    """File (.jsonl, .json, .csv, .parquet, .arrow), folder, .tar.gz or hub name; null is the format's own hub name."""
     split: str = "train"
     """Split of the hub data set, the folder, the archive or the generated corpus; a file is read whole."""
     source: str | None = None
@@ -47,6 +81,10 @@ class CorpusArgs:
     """Number of problems kept, drawn by seed after `where`; for arithmetic the number generated, 2000 by default."""
     where: dict[str, list] | None = None
     """Problems to keep: {level: [1, 2], subject: [algebra]}; null in a list keeps the problems without one."""
+    fold: str | None = None
+    """Part of the problems, by a hash of their text: train, validation or test; null is all of them."""
+    folds: str = "80/10/10"
+    """Proportions of the three; 90/10 has no test fold."""
     columns: dict[str, str | None] | None = None
     """For mapped: {problem: question, answer: gold, solution: cot, level: difficulty, subject: topic, id: uid}; with
     answer: null a solution is taken as it is, and needs no marked answer."""
@@ -54,6 +92,8 @@ class CorpusArgs:
     """Name of the hub data set's configuration, e.g. main."""
     revision: str | None = None
     """Branch, tag or commit of the hub data set; null is the newest."""
+    streaming: bool = False
+    """Read the hub data set row by row without keeping it on the disk (local files always are read row by row)."""
     loss_weight: float = 1.0
     """Weight of each of the corpus's tokens in the SFT loss, above 0."""
     on_bad_row: str = "error"
@@ -76,12 +116,15 @@ class CorpusArgs:
             "at least 1",
             self.max_rows,
         )
+        _expect(self.fold is None or self.fold in FOLDS, "fold", f"one of {', '.join(FOLDS)} or null", self.fold)
+        _expect(_FOLDS.fullmatch(self.folds) is not None, "folds", "proportions such as 80/10/10 or 90/10", self.folds)
         _expect(_is_positive(self.loss_weight), "loss_weight", "a number above 0", self.loss_weight)
         _expect(self.on_bad_row in ("error", "skip"), "on_bad_row", "error or skip", self.on_bad_row)
         if self.name == ARITHMETIC:
             for key in ("path", "subset", "revision"):
                 value = getattr(self, key)
                 _expect(value is None, key, "null for the generated corpus arithmetic", value)
+            _expect(not self.streaming, "streaming", "false for the generated corpus arithmetic", self.streaming)
         _check_columns(self.name, self.path, self.columns)
         _check_where(self.where)
 

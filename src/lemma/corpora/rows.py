@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +74,20 @@ def text(row: Row, name: str) -> str:
     except UnicodeEncodeError as error:
         raise InputError(f"`{name}`: expected Unicode text, but got a lone surrogate in {shown(value)}.") from error
     return value.strip()
+
+
+def optional_text(row: Row, name: str) -> str | None:
+    """Return the text of a column as ``text`` does, or None where the row lacks the column, or it is null or empty.
+
+    Raises:
+        InputError: If the column holds something that is no text and no number.
+    """
+    return None if row.values.get(name) in (None, "") else text(row, name)
+
+
+def present(row: Row, names: Sequence[str]) -> str | None:
+    """Return the first of the names that is a column of the row, or None."""
+    return next((name for name in names if name in row.values), None)
 
 
 def level(row: Row, name: str) -> int | None:

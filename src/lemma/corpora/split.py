@@ -1,22 +1,49 @@
-"""Decides which problem is the same as another, and which are held out, by a hash of the text."""
+"""Decides which problem is the same as another, and on which side of a split it is, by a hash of the text."""
 
 import hashlib
+import re
 import unicodedata
-from collections.abc import Iterable
+
+import numpy as np
 
 from lemma.types import InputError, Problem
 
+FOLDS = ("train", "validation", "test")
 
-def problem_key(text: str) -> str:
-    """Return the identity of a problem's text, as 64 hexadecimal digits.
+_IGNORED = re.compile(r"[\W_]+")
+_OTHER_BITS = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying (modulo 2^64) keeps different keys different
 
-    Two texts share it if they differ in nothing but case, white space and Unicode compatibility forms (NFKC).
+
+def comparable(text: str) -> str:
+    """Return what is left of a text without case, white space, punctuation and Unicode compatibility forms (NFKC).
+
+    Corpora write one problem with other marks (``$n$`` and ``n``, ``\\frac`` and ``\\dfrac`` differ still); a text of
+    nothing but marks is kept.
+
+    Args:
+        text: Text of a problem.
+    """
+    text = unicodedata.normalize("NFKC", text).casefold()
+    return _IGNORED.sub("", text) or text
+
+
+def problem_key(text: str) -> int:
+    """Return the identity of a problem's text, 64 bits: equal for texts with the same ``comparable`` form.
 
     Args:
         text: Text of the problem.
     """
-    normalized = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return hashlib.sha256(normalized.encode()).hexdigest()
+    return _hash(comparable(text))
+
+
+def row_key(problem: Problem) -> int:
+    """Return the identity of a problem together with its solution and answer, 64 bits; white space does not count.
+
+    Args:
+        problem: Of any corpus.
+    """
+    parts = (problem.problem, problem.solution or "", problem.answer or "")
+    return _hash("\0".join(" ".join(part.split()) for part in parts))
 
 
 def identity(problem: Problem) -> str:
@@ -28,31 +55,51 @@ def identity(problem: Problem) -> str:
     return problem.problem or problem.solution or ""
 
 
-def held_out(problem_text: str, share: float) -> bool:
-    """Return whether a problem belongs to the held-out part.
+def held_out(keys: np.ndarray, share: float) -> np.ndarray:
+    """Return which problems belong to the held-out part.
 
-    The same text is always on the same side, in every corpus and run; a larger share holds out a superset.
+    The same problem is always on the same side, in every corpus and run; a larger share holds out a superset.
 
     Args:
-        problem_text: Text of the problem.
+        keys: (N,) uint64, ``problem_key`` of each problem.
         share: Fraction of problems to hold out, from 0 to 1.
+
+    Returns:
+        (N,) bool.
 
     Raises:
         InputError: If the share is outside 0..1.
     """
     if not 0 <= share <= 1:
         raise InputError(f"Expected `share` to be from 0 to 1, but got {share}.")
-    return int(problem_key(problem_text)[:16], 16) < share * 2**64
+    return _unit(keys) < share
 
 
-def exact_overlaps(train: Iterable[Problem], benchmark: Iterable[Problem]) -> list[tuple[Problem, Problem]]:
-    """Return every pair of a training and a benchmark problem with the same key, in the benchmark's order.
+def in_fold(keys: np.ndarray, fold: str, folds: str) -> np.ndarray:
+    """Return which problems belong to a fold.
+
+    A problem's fold follows from its text and the proportions alone: the same in every corpus that has it, and in any
+    later version of the data.
 
     Args:
-        train: Problems that are trained on.
-        benchmark: Problems that are measured on.
+        keys: (N,) uint64, ``problem_key`` of each problem.
+        fold: One of ``FOLDS``.
+        folds: Proportions of train, validation and test: ``80/10/10``, or ``90/10`` without a test fold.
+
+    Returns:
+        (N,) bool.
     """
-    by_key: dict[str, list[Problem]] = {}
-    for problem in train:
-        by_key.setdefault(problem_key(identity(problem)), []).append(problem)
-    return [(match, problem) for problem in benchmark for match in by_key.get(problem_key(identity(problem)), ())]
+    shares = np.array([float(share) for share in folds.split("/")] + [0.0])[: len(FOLDS)]
+    ends = np.array([0.0, *np.cumsum(shares) / shares.sum()])
+    number = FOLDS.index(fold)
+    values = _unit(np.asarray(keys, dtype=np.uint64) * _OTHER_BITS)  # so that held_out takes its share of each fold
+    return (ends[number] <= values) & (values < ends[number + 1])
+
+
+def _unit(keys: np.ndarray) -> np.ndarray:
+    """Return hashes as numbers in [0, 1)."""
+    return (np.asarray(keys, dtype=np.uint64) >> np.uint64(11)) / 2.0**53
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lemma.encoding.chat import Example
+from lemma.encoding.examples import Examples, longest_example
 from lemma.encoding.layouts import Batch, packed, padded, sequence_lengths
 from lemma.encoding.packing import choose_row_length, computed_positions, padding_share
 from lemma.encoding.training_set import TrainingSet
@@ -47,11 +48,11 @@ class Arrangement:
         """
         return functools.partial(_lay_out, row_length=self.row_length, break_even=self.break_even, pad_id=pad_id)
 
-    def grouping(self, examples: list[Example]) -> LengthGrouping | None:
+    def grouping(self, examples: Examples) -> LengthGrouping | None:
         """Return how these examples are grouped by length, None if they keep their order."""
         return None if self.row_length is not None else _grouping(examples, self.span, self.seed)
 
-    def held_out_order(self, examples: list[Example]) -> np.ndarray:
+    def held_out_order(self, examples: Examples) -> np.ndarray:
         """Return the order in which held-out examples are measured: similar lengths together, if rows are padded."""
         order, grouping = np.arange(len(examples)), self.grouping(examples)
         return order if grouping is None else grouping.by_length(order)
@@ -94,10 +95,9 @@ def arrange(
     Raises:
         InputError: If a sequence is longer than ``row_length``.
     """
-    everything = [*training.examples, *training.held_out]
-    longest = max(everything, key=lambda example: max(sequence_lengths(example)))
-    longest_length = max(sequence_lengths(longest))
+    longest_length = max(int(e.lengths.max(initial=0)) for e in (training.examples, training.held_out))
     if layout == "packed" and row_length is not None and row_length < longest_length:
+        longest = longest_example(training.examples, training.held_out)
         raise InputError(
             f"data.row_length: expected at least {longest_length}, the tokens of the longest sequence "
             f"({longest.source}, problem {longest.problem_id}), but got {row_length}."
@@ -117,8 +117,8 @@ def arrange(
     return Arrangement(row_length, break_even, span, seed, padding, otherwise, max(positions))
 
 
-def _grouping(examples: list[Example], span: int = 1, seed: int = 0) -> LengthGrouping:
-    return LengthGrouping(np.array([max(sequence_lengths(example)) for example in examples]), span, seed)
+def _grouping(examples: Examples, span: int = 1, seed: int = 0) -> LengthGrouping:
+    return LengthGrouping(examples.lengths, span, seed)
 
 
 def _micro_batches(training: TrainingSet, geometry: Geometry, grouping: LengthGrouping | None) -> list[list[int]]:

@@ -1,12 +1,17 @@
 """Turns problems into token ids: the prompt as the policy will see it, and the completion that it should give."""
 
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
+from transformers import __version__ as transformers_version
 
 from lemma.encoding.tokenizer import stop_token_id
-from lemma.prompts import PromptArgs, render_completion, render_messages, template_hash
+from lemma.prompts import PromptArgs, choose_shots, render_completion, render_messages, template_hash
 from lemma.types import InputError, Problem
 
 
@@ -46,14 +51,18 @@ class ChatEncoder:
     Args:
         tokenizer: With a chat template and an eos token.
         prompt: Names of template, system prompt and answer format.
+        shots: Worked examples put before every problem; None takes those that the prompt asks for.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt: PromptArgs) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, prompt: PromptArgs, shots: Sequence[Problem] | None = None
+    ) -> None:
         self.tokenizer = tokenizer
         self.prompt = prompt
         self.stop_id = stop_token_id(tokenizer)
         self.pad_id = tokenizer.pad_token_id
-        self.template_hash = template_hash(prompt, tokenizer.chat_template)
+        self.shots = choose_shots(prompt) if shots is None else list(shots)
+        self.template_hash = template_hash(prompt, tokenizer.chat_template, self.shots)
         self._bos = tokenizer.bos_token_id if _adds_bos(tokenizer) else None
 
     @property
@@ -67,16 +76,29 @@ class ChatEncoder:
         Raises:
             InputError: If the chat template refuses the messages (some have no system role).
         """
-        messages = render_messages(problem, self.prompt)
+        return self.encode_prompts([problem])[0]
+
+    def encode_prompts(self, problems: Sequence[str]) -> list[list[int]]:
+        """Return the ids of many prompts, tokenised together; see ``encode_prompt``."""
+        if not problems:
+            return []
+        texts = [self._render(problem) for problem in problems]
+        encoded = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        return [[self._bos, *ids] if self._bos is not None and ids[0] != self._bos else ids for ids in encoded]
+
+    def messages(self, problem: str) -> list[dict[str, str]]:
+        """Return the chat that asks a problem, without the assistant's last turn."""
+        return render_messages(problem, self.prompt, self.shots)
+
+    def _render(self, problem: str) -> str:
+        messages = self.messages(problem)
         try:
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         except TemplateError as error:
             roles = ", ".join(message["role"] for message in messages)
             raise InputError(
-                f"The chat template refuses the roles {roles}: {error}. Is a system prompt set?"
+                f"The chat template refuses the roles {roles}: {error}. Is a system prompt or a persona set?"
             ) from error
-        ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return [self._bos, *ids] if self._bos is not None and ids[0] != self._bos else ids
 
     def encode(self, problem: Problem, *, weight: float = 1.0) -> Example:
         """Return the example of a problem and its worked solution, or of a plain text.
@@ -88,14 +110,32 @@ class ChatEncoder:
         Raises:
             InputError: If the problem has neither answer nor solution.
         """
-        text = render_completion(problem, self.prompt)
+        return self.encode_all([problem], weight=weight)[0]
+
+    def encode_all(self, problems: Sequence[Problem], *, weight: float = 1.0) -> list[Example]:
+        """Return the examples of many problems, tokenised together; see ``encode``."""
+        texts = [render_completion(problem, self.prompt) for problem in problems]
         # text that spells a special token (</s>, <|im_end|>) stays text, or the policy would learn to stop there
-        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
-        if not problem.problem:
-            bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
-            return Example(problem.id, problem.source, [eos if bos is None else bos], [[*ids, eos]], weight)
-        completion = [*ids, self.stop_id]
-        return Example(problem.id, problem.source, self.encode_prompt(problem.problem), [completion], weight)
+        completions = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)
+        asked = [problem for problem in problems if problem.problem]
+        prompts = iter(self.encode_prompts([problem.problem for problem in asked]))
+        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        return [
+            Example(problem.id, problem.source, next(prompts), [[*ids, self.stop_id]], weight)
+            if problem.problem
+            else Example(problem.id, problem.source, [eos if bos is None else bos], [[*ids, eos]], weight)
+            for problem, ids in zip(problems, completions["input_ids"], strict=True)
+        ]
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Return a hash of all that decides the ids: tokenizer, chat template, prompt."""
+        tokenizer = self.tokenizer
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        spelled = sorted(tokenizer.get_vocab().items()) if backend is None else backend.to_str()
+        special = [tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token, self.stop_id, self._bos]
+        payload = json.dumps([type(tokenizer).__name__, transformers_version, spelled, special, self.template_hash])
+        return hashlib.sha256(payload.encode()).hexdigest()
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of generated ids without special tokens."""

@@ -7,6 +7,7 @@ a real one: their positions reach into no table, and change no scaling of rotati
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,6 +30,7 @@ class Batch:
         weights: (N,) float32, weight of each completion's tokens in the loss; 0 for one that only fills a turn.
         window_weight: () float32, sum of weight x completion tokens over the whole window, all ranks included.
         num_tokens: Real tokens of the sequences that count, prompts included.
+        window_sources: (corpora,) examples of each corpus in the window, all ranks included; None outside a window.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Batch:
         weights: Tensor,
         window_weight: Tensor,
         num_tokens: int,
+        window_sources: np.ndarray | None = None,
     ) -> None:
         self.input_ids = input_ids
         self.attention_mask = attention_mask
@@ -51,6 +54,7 @@ class Batch:
         self.weights = weights
         self.window_weight = window_weight
         self.num_tokens = num_tokens
+        self.window_sources = window_sources
 
     @property
     def num_positions(self) -> int:

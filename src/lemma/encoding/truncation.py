@@ -1,6 +1,6 @@
 """Decides what happens to examples that are too long, and counts it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tabulate import tabulate
@@ -80,23 +80,6 @@ class Census:
     longest: int = 0
     dropped: int = 0
     answer_cut: int = 0
-
-
-def truncate_all(examples: Iterable[Example], limits: Limits) -> tuple[list[Example], Census]:
-    """Apply ``truncate`` to every example of a corpus, and count the outcome."""
-    kept, counts = [], Census()
-    for example in examples:
-        short = truncate(example, limits)
-        if short is None:
-            counts.dropped += 1
-            continue
-        kept.append(short)
-        counts.rows += 1
-        counts.prompt_tokens += len(short.prompt_ids)
-        counts.completion_tokens += sum(map(len, short.completions))
-        counts.longest = max(counts.longest, len(short.prompt_ids) + max(map(len, short.completions)))
-        counts.answer_cut += short.answer_cut
-    return kept, counts
 
 
 def census_table(censuses: Sequence[tuple[str, Census]], per_epoch: Sequence[int]) -> str:

@@ -21,7 +21,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lemma.encoding.chat import Example
-from lemma.encoding.layouts import Batch, sequence_lengths
+from lemma.encoding.examples import Examples
+from lemma.encoding.layouts import Batch
 from lemma.types import InputError
 
 
@@ -128,17 +129,21 @@ class PlannedExamples(Dataset):
         layout: Turns (examples, window_weight) into a batch.
     """
 
-    def __init__(self, examples: list[Example], layout: Callable[[list[Example], float], Batch]) -> None:
+    def __init__(self, examples: Examples, layout: Callable[[list[Example], float], Batch]) -> None:
         self.examples = examples
         self.layout = layout
 
     def __getitem__(self, micro_batch: MicroBatch) -> Batch:
-        """Return the batch of a micro-batch, with its window's normaliser."""
-        window_weight = sum(self.examples[i].completion_weight for i in micro_batch.window)
-        if len(micro_batch.indices) == 0:
-            shortest = min((self.examples[i] for i in micro_batch.window), key=lambda e: max(sequence_lengths(e)))
-            return self.layout([replace(shortest, weight=0.0)], window_weight)
-        return self.layout([self.examples[i] for i in micro_batch.indices], window_weight)
+        """Return the batch of a micro-batch, with its window's normaliser and how many examples of each corpus."""
+        window, indices = micro_batch.window, micro_batch.indices
+        if len(indices):
+            some = [self.examples[i] for i in indices]
+        else:
+            shortest = window[np.argmin(self.examples.lengths[window])]
+            some = [replace(self.examples[shortest], weight=0.0)]
+        batch = self.layout(some, float(self.examples.completion_weights[window].sum()))
+        batch.window_sources = np.bincount(self.examples.corpus[window], minlength=len(self.examples.parts))
+        return batch
 
 
 class PlannedSampler(Sampler[MicroBatch]):

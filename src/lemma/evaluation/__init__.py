@@ -1,9 +1,21 @@
-"""Evaluation: benchmarks are generated for, graded, scored and recorded; runs are compared."""
+"""Evaluation: benchmarks are generated for, graded, scored and recorded; runs are compared, outputs graded again.
 
-from lemma.evaluation.benchmarks import BenchmarkBatch, BenchmarkItem, benchmark_batches
-from lemma.evaluation.comparison import Gain, Run, comparison_table, load_run, paired_gain
+benchmarks.py         which problems can be graded, and a rank's share of them
+evaluator.py          generate, grade, score, record
+records.py            one problem's completions and grades: a row of records.jsonl
+scores.py             figures of a benchmark with their intervals
+results.py            results.json; provenance.py: commit and data hashes in it
+runs.py               an evaluation read back
+comparison.py         paired tests and flips of runs; comparison_report.py: as tables and a figure
+outputs.py            anybody's model outputs as ungraded records; regrading.py: graded without a GPU
+"""
+
+from lemma.evaluation.benchmarks import BenchmarkBatch, BenchmarkItem, benchmark_batches, gradable, gradable_benchmarks
+from lemma.evaluation.comparison import Flips, Gain, differences, flips, paired_gain, paired_gains
 from lemma.evaluation.evaluator import EvaluationArgs, Evaluator
-from lemma.evaluation.records import Evaluation, Record
+from lemma.evaluation.records import Record, graded, read_records
+from lemma.evaluation.results import Evaluation, evaluation_of, tier
+from lemma.evaluation.runs import Run, load_run
 from lemma.evaluation.scores import BenchmarkScores, Estimate
 
 __all__ = [
@@ -14,11 +26,20 @@ __all__ = [
     "Evaluation",
     "EvaluationArgs",
     "Evaluator",
+    "Flips",
     "Gain",
     "Record",
     "Run",
     "benchmark_batches",
-    "comparison_table",
+    "differences",
+    "evaluation_of",
+    "flips",
+    "gradable",
+    "gradable_benchmarks",
+    "graded",
     "load_run",
     "paired_gain",
+    "paired_gains",
+    "read_records",
+    "tier",
 ]

@@ -2,19 +2,22 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from lemma.answers import Grader
+from lemma.answers.conventions import Conventions
 from lemma.encoding import ChatEncoder
-from lemma.evaluation.benchmarks import BenchmarkBatch, BenchmarkItem
-from lemma.evaluation.records import Evaluation, Record, summarise
+from lemma.evaluation.benchmarks import BenchmarkBatch
+from lemma.evaluation.provenance import problems_sha256
+from lemma.evaluation.records import Record, graded
+from lemma.evaluation.results import Evaluation, evaluation_of
 from lemma.evaluation.scores import BenchmarkScores
 from lemma.generation import SamplingArgs, generate
-from lemma.types import GREEDY, Completion, InputError, Problem
+from lemma.types import InputError, Problem
 
 
 @dataclass(frozen=True)
@@ -29,13 +32,24 @@ class EvaluationArgs:
     """Processes that compare answers symbolically; they start when the first answer needs it."""
     grader_timeout: float = 3.0
     """Seconds after which a comparison is stopped and counts as a timeout."""
+    ordered_lists: bool = False
+    """Whether a list of answers must have the gold's order."""
+    units: str = "optional"
+    """optional: units are compared where both answers have one; required: they must be there; ignored."""
 
     def __post_init__(self) -> None:
-        """Refuse a k that the samples cannot give.
+        """Refuse a k that the samples cannot give, and a convention that there is not.
 
         Raises:
-            InputError: If a k is below 1 or above ``sampling.num_samples``.
+            InputError: If a k is below 1 or above ``sampling.num_samples``, a k stands there twice, or ``units`` is
+                unknown.
         """
+        try:
+            Conventions(self.ordered_lists, self.units)
+        except ValueError as error:
+            raise InputError(f"model.evaluation: {error}") from error
+        if len(set(self.ks)) < len(self.ks):
+            raise InputError(f"model.evaluation.ks: expected each k once, but got {self.ks}.")
         for k in self.ks if self.sampling.num_samples else []:
             if not 1 <= k <= self.sampling.num_samples:
                 limit = f"[1, num_samples = {self.sampling.num_samples}]"
@@ -77,7 +91,9 @@ class Evaluator:
             for source, problems in benchmarks.items()
         }
         self.records: list[Record] = []
-        self._grader = Grader(num_workers=args.grader_workers, timeout=args.grader_timeout)
+        self._data_hashes = {source: problems_sha256(problems) for source, problems in benchmarks.items()}
+        self._conventions = Conventions(args.ordered_lists, args.units)
+        self._grader = Grader(args.grader_workers, args.grader_timeout, self._conventions)
         self._started = time.monotonic()
 
     def step(self, model: nn.Module, batch: BenchmarkBatch) -> None:
@@ -87,17 +103,15 @@ class Evaluator:
         completions = generate(model, problems, self.encoder, self.args.sampling, in_step=self.in_step)
         if not items:
             return
-        golds = [item.problem.answer for item, row in zip(items, completions, strict=True) for _ in row]
-        grades = iter(self._grader.grade_texts(golds, [completion.text for row in completions for completion in row]))
+        records = [
+            Record.of(item.index, item.problem, row, len(self.encoder.encode_prompt(item.problem.problem)))
+            for item, row in zip(items, completions, strict=True)
+        ]
+        records = graded(records, self._grader)
         seconds = (time.monotonic() - start) / len(items)
-        for item, row in zip(items, completions, strict=True):
-            self._add(item, row, [next(grades) for _ in row], seconds)
-
-    def _add(self, item: BenchmarkItem, completions: list[Completion], grades: list, seconds: float) -> None:
-        self.records.append(Record(item.index, item.problem, completions, grades, seconds))
-        greedy = grades[0] if completions[0].sample == GREEDY else None
-        sampled = [g for completion, g in zip(completions, grades, strict=True) if completion.sample != GREEDY]
-        self.scores[item.problem.source].update(item.index, greedy, sampled)
+        for record in records:
+            self.records.append(replace(record, seconds=seconds))
+            self.scores[record.problem.source].update(record)
 
     def finish(self, gather: Callable[[Any], list[Any]]) -> Evaluation:
         """Merge the ranks and return the evaluation, the same on each; the grader's processes end.
@@ -106,25 +120,16 @@ class Evaluator:
             gather: Maps this rank's object to the list of all ranks' objects.
         """
         self._grader.close()
-        gathered = [record for records in gather(self.records) for record in records]
-        benchmarks, figures, ordered = {}, {}, []
-        for source, scores in self.scores.items():
-            estimates = scores.estimates()  # a collective: every rank takes part, with records or without
-            records = sorted((r for r in gathered if r.problem.source == source), key=lambda record: record.index)
-            if not records:
-                continue
-            summary = summarise(records)
-            benchmarks[source] = {**summary, "metrics": {name: asdict(e) for name, e in estimates.items()}}
-            figures |= {f"val/{source}/{name}": estimate.value for name, estimate in estimates.items()}
-            figures |= {f"val/{source}/{name}": summary[name] for name in ("completion_length", "truncated")}
-            for verdict in ("unparseable", "timeout"):
-                figures[f"val/{source}/{verdict}"] = summary["verdicts"][verdict] / summary["num_completions"]
-            ordered += records
-        results = {
+        records = [record for records in gather(self.records) for record in records]
+        # a collective: every rank takes part, with records or without
+        estimates = {source: scores.estimates() for source, scores in self.scores.items()}
+        settings = {
             "sampling": asdict(self.args.sampling),
+            "seed": self.args.sampling.seed,
             "prompt": asdict(self.encoder.prompt),
             "template_hash": self.encoder.template_hash,
+            "conventions": asdict(self._conventions),
+            "data_hashes": self._data_hashes,
             "seconds": round(time.monotonic() - self._started, 3),
-            "benchmarks": benchmarks,
         }
-        return Evaluation(results, ordered, figures)
+        return evaluation_of(records, estimates, settings)

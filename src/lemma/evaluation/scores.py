@@ -6,9 +6,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lemma.answers import Graded, normalize
-from lemma.metrics import Accuracy, MajAtK, PassAtK, bootstrap_interval, wilson_interval
+from lemma.corpora.rows import subject
+from lemma.evaluation.records import Record
+from lemma.metrics import (
+    Accuracy,
+    Agreement,
+    CompletionLength,
+    MajAtK,
+    PassAtK,
+    TruncationRate,
+    bootstrap_band,
+    wilson_interval,
+)
 from lemma.types import Problem, Verdict
+
+LENGTH = "completion_length"
+"""The one figure that is no share, but a number of tokens."""
+
+DIGITS = 9
+"""Of a figure; below, ranks may differ by the order in which a library adds."""
 
 
 @dataclass(frozen=True)
@@ -22,76 +38,115 @@ class Estimate:
 
 
 class BenchmarkScores(nn.Module):
-    """Accuracy, pass@k and maj@k of one benchmark, as a whole and by level.
+    """The figures of one benchmark, as a whole, by level and by subject.
+
+    ``accuracy`` (greedy), ``pass@k``, ``maj@k`` and ``agreement`` take answers that strict extraction finds;
+    ``flexible_accuracy`` and ``flexible_pass@1`` take the last number or formula where there is none.
+    ``completion_length`` and ``truncated`` are of all completions.
 
     Args:
         problems: The benchmark; a problem's index here is its index in every metric.
-        num_samples: Sampled completions per problem; 0 leaves pass@k and maj@k out.
+        num_samples: Sampled completions per problem; 0 leaves pass@k, maj@k and agreement out.
         ks: Values of k, each <= num_samples; maj@k is given for k > 1.
-        greedy: Whether greedy completions are scored as ``accuracy``.
+        greedy: Whether greedy completions are scored.
         seed: Of the bootstrap.
+        measured: Whether lengths are known.
     """
 
     def __init__(
-        self, problems: Sequence[Problem], *, num_samples: int, ks: Sequence[int], greedy: bool, seed: int
+        self,
+        problems: Sequence[Problem],
+        *,
+        num_samples: int,
+        ks: Sequence[int],
+        greedy: bool,
+        seed: int,
+        measured: bool = True,
     ) -> None:
         super().__init__()
         size = len(problems)
-        metrics: dict[str, nn.Module] = {"accuracy": Accuracy(size)} if greedy else {}
-        metrics |= {f"pass@{k}": PassAtK(size, num_samples, k) for k in ks}
-        metrics |= {f"maj@{k}": MajAtK(size, num_samples, k) for k in ks if k > 1}
+        voting = [k for k in ks if k > 1]
+        metrics: dict[str, nn.Module] = {}
+        if greedy:
+            metrics |= {"accuracy": Accuracy(size), "flexible_accuracy": Accuracy(size)}
+        if num_samples:
+            metrics |= {"pass": PassAtK(size, num_samples, ks), "flexible_pass": PassAtK(size, num_samples, 1)}
+        if num_samples and voting:
+            metrics["maj"] = MajAtK(size, num_samples, voting)
+        if num_samples > 1:
+            metrics["agreement"] = Agreement(size, num_samples)
+        if measured:
+            num_completions = num_samples + greedy
+            metrics |= {
+                LENGTH: CompletionLength(size, num_completions),
+                "truncated": TruncationRate(size, num_completions),
+            }
         self.metrics = nn.ModuleDict(metrics)
         self.seed = seed
-        self._levels = {
-            level: torch.tensor([p.level == level for p in problems])
-            for level in sorted({p.level for p in problems if p.level is not None})
+        self._names = {
+            "pass": [f"pass@{k}" for k in ks],
+            "flexible_pass": ["flexible_pass@1"],
+            "maj": [f"maj@{k}" for k in voting],
         }
+        self._parts = {"": torch.ones(size, dtype=torch.bool)}
+        parts = {
+            "level": [problem.level for problem in problems],
+            "subject": [None if problem.subject is None else subject(problem.subject) for problem in problems],
+        }
+        for name, values in parts.items():
+            for value in sorted({value for value in values if value is not None}):
+                self._parts[f"{name}_{value}/"] = torch.tensor([one == value for one in values])
 
-    def update(self, index: int, greedy: Graded | None, sampled: Sequence[Graded]) -> None:
-        """Add one problem.
-
-        Args:
-            index: Its index in the benchmark.
-            greedy: Grade of the greedy completion, if there is one.
-            sampled: Grades of the sampled completions, ``num_samples`` of them.
-        """
-        at = torch.tensor([index])
-        correct = torch.tensor([[graded.verdict is Verdict.CORRECT for graded in sampled]])  # (1, n)
-        votes = torch.tensor([_votes(sampled)])  # (1, n)
+    def update(self, record: Record) -> None:
+        """Add one graded problem, with as many completions as were announced."""
+        at = torch.tensor([record.index])
+        strict, flexible = (
+            torch.tensor([[getattr(grade, name) is Verdict.CORRECT for grade in record.sampled]])  # (1, n)
+            for name in ("verdict", "flexible_verdict")
+        )
+        votes = torch.tensor([record.sampled_votes])  # (1, n)
+        rows: dict[str, tuple[Tensor, ...]] = {
+            "pass": (strict,),
+            "flexible_pass": (flexible,),
+            "maj": (votes, strict),
+            "agreement": (votes,),
+        }
+        if record.greedy is not None:
+            rows["accuracy"] = (torch.tensor([record.greedy.verdict is Verdict.CORRECT]),)
+            rows["flexible_accuracy"] = (torch.tensor([record.greedy.flexible_verdict is Verdict.CORRECT]),)
+        if LENGTH in self.metrics:
+            rows[LENGTH] = (torch.tensor([record.tokens_out]),)
+            rows["truncated"] = (~torch.tensor([record.stopped]),)
         for name, metric in self.metrics.items():
-            if name == "accuracy":
-                metric.update(at, torch.tensor([greedy.verdict is Verdict.CORRECT]))
-            elif name.startswith("pass@"):
-                metric.update(at, correct)
-            else:
-                metric.update(at, votes, correct)
+            metric.update(at, *rows[name])
 
     def estimates(self) -> dict[str, Estimate]:
-        """Return the figures by name: ``pass@1``, ``level_3/pass@1``, …; problems that were not seen do not count."""
-        figures: dict[str, Estimate] = {}
+        """Return the figures by name: ``pass@1``, ``level_3/pass@1``, …; problems that were not seen do not count.
+
+        A collective call: the ranks' states are merged.
+        """
+        columns: dict[str, Tensor] = {}
         for name, metric in self.metrics.items():
-            values = metric.per_problem().cpu()  # (P,), NaN where not seen; merges the ranks
-            groups = {name: values} | {f"level_{level}/{name}": values[at] for level, at in self._levels.items()}
-            figures |= {tag: self._estimate(name, v) for tag, v in groups.items() if not v.isnan().all()}
+            values = metric.per_problem().cpu()  # (P,) or (P, K), nan where not seen
+            names = self._names.get(name, [name])
+            columns |= dict(zip(names, values.reshape(len(values), -1).unbind(dim=1), strict=True))
+        table = torch.stack(list(columns.values()), dim=1)  # (P, figures)
+        seen = ~table.isnan().any(dim=1)
+        figures: dict[str, Estimate] = {}
+        for part, members in self._parts.items():
+            if (members & seen).any():
+                found = self._estimates(list(columns), table[members & seen])
+                figures |= {f"{part}{name}": estimate for name, estimate in found.items()}
         return figures
 
-    def _estimate(self, name: str, values: Tensor) -> Estimate:
-        values = values[~values.isnan()].double()
-        if name == "accuracy" or values.min() == values.max():  # a bootstrap of equal values would claim certainty
-            low, high = wilson_interval(float(values.sum()), len(values))
-        else:
-            low, high = bootstrap_interval(values, seed=self.seed)
-        return Estimate(float(values.mean()), float(low), float(high), len(values))
-
-
-def _votes(graded: Sequence[Graded]) -> list[int]:
-    """Group answers: correct ones together, others by normal form; -1 where there is no answer to vote for."""
-    groups: dict[str | None, int] = {}
-    votes = []
-    for one in graded:
-        if one.prediction is None or one.verdict is Verdict.UNPARSEABLE:
-            votes.append(-1)
-            continue
-        key = None if one.verdict is Verdict.CORRECT else normalize(one.prediction)
-        votes.append(groups.setdefault(key, len(groups)))
-    return votes
+    def _estimates(self, names: list[str], table: Tensor) -> dict[str, Estimate]:
+        """Return the estimate of each column of (P, figures); all are resampled alike."""
+        lows, highs = bootstrap_band(table, seed=self.seed)
+        found = {}
+        for name, values, low, high in zip(names, table.unbind(dim=1), lows.tolist(), highs.tolist(), strict=True):
+            equal = bool(values.min() == values.max())  # a bootstrap of equal values would claim certainty
+            if name != LENGTH and (equal or name.endswith("accuracy")):
+                low, high = wilson_interval(float(values.sum()), len(values))
+            ends = (round(float(number), DIGITS) for number in (values.mean(), low, high))
+            found[name] = Estimate(*ends, len(values))
+        return found

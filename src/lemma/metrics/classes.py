@@ -1,77 +1,22 @@
-"""Accuracy, pass@k and maj@k as torchmetrics, with states of one fixed-size row a problem.
+"""Accuracy, pass@k, maj@k, agreement, completion length and truncation rate as torchmetrics (see `per_problem`)."""
 
-A row starts as "not seen" (-1) and ranks are merged by the maximum. So a problem that was seen twice, or on two ranks
-(a distributed sampler repeats rows), counts once; a rank without rows changes nothing; and no rank ever gathers tensors
-of another length, which aborts `cat` states. Where two sightings differ, the larger entry stands.
-"""
-
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
-from lemma.metrics.functional import maj_at_k, pass_at_k
+from lemma.metrics.functional import as_list, pass_at_k
+from lemma.metrics.per_problem import NOT_SEEN, PerProblem
+from lemma.metrics.plots import plot_over_k
+from lemma.metrics.voting import agreement, maj_at_k
 
-_NOT_SEEN = -1
-
-
-class _PerProblem(Metric):
-    """What the three share: rows by problem index, and the mean over the problems seen."""
-
-    higher_is_better = True
-    is_differentiable = False
-    full_state_update = False
-
-    def __init__(self, num_problems: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        if num_problems < 1:
-            raise ValueError(f"Expected `num_problems` to be at least 1, but got {num_problems}.")
-        self.num_problems = num_problems
-
-    def per_problem(self) -> Tensor:
-        """Return the value of each problem, nan for one not seen on any rank; shape (P,), float64.
-
-        A collective call like `compute`: the ranks' states are merged for it and separated again after it, so every
-        rank must make it. By-level means (``values[levels == 3].nanmean()``) and bootstrap intervals start from here.
-        """
-        if self._is_synced:  # inside a caller's own `sync_context`
-            return self._values()
-        with self.sync_context():
-            return self._values()
-
-    def compute(self) -> Tensor:
-        """Return the mean over the problems seen, a float64 scalar; nan if none was."""
-        return self._values().nanmean()
-
-    def _values(self) -> Tensor:
-        """Return each problem's value by the state as it is, shape (P,)."""
-        raise NotImplementedError
-
-    def _add_rows(self, name: str, num_columns: int | None = None) -> None:
-        size = (self.num_problems,) if num_columns is None else (self.num_problems, num_columns)
-        self.add_state(name, torch.full(size, _NOT_SEEN, dtype=torch.long), dist_reduce_fx="max")
-
-    def _merge(self, name: str, index: Tensor, rows: Tensor) -> None:
-        """Take the maximum of the state's rows at ``index`` (B,) and ``rows`` (B,) or (B, n)."""
-        state = getattr(self, name)
-        if index.shape != rows.shape[:1] or rows.shape[1:] != state.shape[1:]:
-            raise ValueError(
-                f"Expected `index` (B,) and rows {('B', *state.shape[1:])}, but got {tuple(index.shape)} and "
-                f"{tuple(rows.shape)}."
-            )
-        if index.numel() == 0:
-            return
-        if index.min() < 0 or index.max() >= self.num_problems:
-            raise ValueError(
-                f"Expected `index` between 0 and {self.num_problems - 1}, but got {int(index.min())} to "
-                f"{int(index.max())}."
-            )
-        target = index if rows.ndim == 1 else index[:, None].expand_as(rows)
-        setattr(self, name, state.scatter_reduce(0, target.long(), rows.long(), reduce="amax"))
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
-class Accuracy(_PerProblem):
+class Accuracy(PerProblem):
     """Share of the problems whose one completion is correct.
 
     Args:
@@ -82,6 +27,7 @@ class Accuracy(_PerProblem):
         ValueError: If ``num_problems < 1``.
     """
 
+    higher_is_better = True
     correct: Tensor
 
     def __init__(self, num_problems: int, **kwargs: Any) -> None:
@@ -101,28 +47,68 @@ class Accuracy(_PerProblem):
         self._merge("correct", index, correct)
 
     def _values(self) -> Tensor:
-        return self.correct.double().masked_fill(self.correct == _NOT_SEEN, torch.nan)
+        return self.correct.double().masked_fill(self.correct == NOT_SEEN, torch.nan)
 
 
-class PassAtK(_PerProblem):
-    """Mean over problems of the unbiased pass@k (`lemma.metrics.functional.pass_at_k`).
+class _OverK(PerProblem):
+    """What pass@k and maj@k share: several k of one set of samples, and the curve over all of them."""
+
+    higher_is_better = True
+    name: str
+
+    def __init__(self, num_problems: int, num_samples: int, ks: int | Sequence[int], **kwargs: Any) -> None:
+        super().__init__(num_problems, **kwargs)
+        self.num_samples, self.ks = num_samples, tuple(as_list(ks))
+        if max(self.ks) > num_samples:
+            raise ValueError(f"Expected `ks` between 1 and `num_samples` = {num_samples}, but got {max(self.ks)}.")
+        self._add_rows("correct", num_samples)
+
+    def plot(self, val: Tensor | None = None, ax: "Axes | None" = None) -> "tuple[Figure, Axes]":
+        """Draw the figure over k = 1..n with its 95 % bootstrap band; every rank must call it, as `per_problem`.
+
+        Args:
+            val: Values of the problems, shape (P, n), column k - 1 for k; None takes what was recorded.
+            ax: Axes to draw into; None makes a figure.
+
+        Returns:
+            Figure and axes.
+
+        Raises:
+            ValueError: If no problem was seen.
+        """
+        if val is None:
+            val = self._merged(lambda: self._values_at(range(1, self.num_samples + 1)))
+        return plot_over_k(val, name=self.name, ax=ax)
+
+    def _values(self) -> Tensor:
+        return self._values_at(self.ks)
+
+    def _values_at(self, ks: Sequence[int]) -> Tensor:
+        """Return each problem's value at each k, shape (P, K), nan where it was not seen."""
+        seen = self.correct[:, 0] != NOT_SEEN
+        values = torch.full((self.num_problems, len(ks)), torch.nan, dtype=torch.float64, device=self.correct.device)
+        values[seen] = self._values_of(seen, ks)
+        return values
+
+    def _values_of(self, seen: Tensor, ks: Sequence[int]) -> Tensor:
+        raise NotImplementedError
+
+
+class PassAtK(_OverK):
+    """Mean over problems of the unbiased pass@k (`lemma.metrics.pass_at_k`), for one or several k.
 
     Args:
         num_problems: Size P of the benchmark.
         num_samples: Samples n of each problem.
-        k: Samples drawn, between 1 and n.
+        ks: Samples drawn, each between 1 and n; ``compute`` gives as many values, in this order.
         **kwargs: Of `torchmetrics.Metric`.
 
     Raises:
-        ValueError: If ``num_problems < 1`` or ``k`` is not between 1 and ``num_samples``.
+        ValueError: If ``num_problems < 1`` or a k is not between 1 and ``num_samples``.
     """
 
+    name = "pass@k"
     correct: Tensor
-
-    def __init__(self, num_problems: int, num_samples: int, k: int, **kwargs: Any) -> None:
-        super().__init__(num_problems, **kwargs)
-        self.num_samples, self.k = _checked(num_samples, k)
-        self._add_rows("correct", num_samples)
 
     def update(self, index: Tensor, correct: Tensor) -> None:
         """Record problems with all their samples.
@@ -136,34 +122,31 @@ class PassAtK(_PerProblem):
         """
         self._merge("correct", index, correct)
 
-    def _values(self) -> Tensor:
-        seen = self.correct[:, 0] != _NOT_SEEN
-        num_correct = (self.correct == 1).sum(dim=1)
-        values = pass_at_k(num_correct, torch.full_like(num_correct, self.num_samples), self.k)
-        return values.masked_fill(~seen, torch.nan)
+    def _values_of(self, seen: Tensor, ks: Sequence[int]) -> Tensor:
+        num_correct = (self.correct[seen] == 1).sum(dim=1)
+        return pass_at_k(num_correct, torch.full_like(num_correct, self.num_samples), ks)
 
 
-class MajAtK(_PerProblem):
-    """Mean over problems of maj@k (`lemma.metrics.functional.maj_at_k`).
+class MajAtK(_OverK):
+    """Mean over problems of maj@k (`lemma.metrics.maj_at_k`), for one or several k.
 
     Args:
         num_problems: Size P of the benchmark.
         num_samples: Samples n of each problem.
-        k: Samples that vote, between 1 and n.
+        ks: Samples that vote, each between 1 and n; ``compute`` gives as many values, in this order.
         **kwargs: Of `torchmetrics.Metric`.
 
     Raises:
-        ValueError: If ``num_problems < 1`` or ``k`` is not between 1 and ``num_samples``.
+        ValueError: If ``num_problems < 1`` or a k is not between 1 and ``num_samples``.
     """
 
+    name = "maj@k"
     votes: Tensor
     correct: Tensor
 
-    def __init__(self, num_problems: int, num_samples: int, k: int, **kwargs: Any) -> None:
-        super().__init__(num_problems, **kwargs)
-        self.num_samples, self.k = _checked(num_samples, k)
+    def __init__(self, num_problems: int, num_samples: int, ks: int | Sequence[int], **kwargs: Any) -> None:
+        super().__init__(num_problems, num_samples, ks, **kwargs)
         self._add_rows("votes", num_samples)
-        self._add_rows("correct", num_samples)
 
     def update(self, index: Tensor, votes: Tensor, correct: Tensor) -> None:
         """Record problems with all their samples.
@@ -180,14 +163,107 @@ class MajAtK(_PerProblem):
         self._merge("correct", index, correct)
         self._merge("votes", index, votes)
 
+    def _values_of(self, seen: Tensor, ks: Sequence[int]) -> Tensor:
+        return maj_at_k(self.votes[seen], self.correct[seen] == 1, ks)
+
+
+class _OfSamples(PerProblem):
+    """What the remaining ones share: a state of one number a sample."""
+
+    rows: Tensor
+
+    def __init__(self, num_problems: int, num_samples: int, **kwargs: Any) -> None:
+        super().__init__(num_problems, **kwargs)
+        if num_samples < 1:
+            raise ValueError(f"Expected `num_samples` to be at least 1, but got {num_samples}.")
+        self._add_rows("rows", num_samples)
+
     def _values(self) -> Tensor:
-        seen = self.correct[:, 0] != _NOT_SEEN
-        values = torch.full((self.num_problems,), torch.nan, dtype=torch.float64, device=self.correct.device)
-        values[seen] = maj_at_k(self.votes[seen], self.correct[seen] == 1, self.k)
-        return values
+        return self.rows.double().mean(dim=1).masked_fill(self.rows[:, 0] == NOT_SEEN, torch.nan)
 
 
-def _checked(num_samples: int, k: int) -> tuple[int, int]:
-    if not 1 <= k <= num_samples:
-        raise ValueError(f"Expected `k` between 1 and `num_samples` = {num_samples}, but got {k}.")
-    return num_samples, k
+class CompletionLength(_OfSamples):
+    """Mean over problems of the mean length of their completions, in tokens.
+
+    Args:
+        num_problems: Size P of the benchmark.
+        num_samples: Completions n of each problem.
+        **kwargs: Of `torchmetrics.Metric`.
+
+    Raises:
+        ValueError: If ``num_problems < 1`` or ``num_samples < 1``.
+    """
+
+    def update(self, index: Tensor, num_tokens: Tensor) -> None:
+        """Record problems with all their completions.
+
+        Args:
+            index: Indices of the problems, shape (B,), from 0.
+            num_tokens: Tokens of each completion, shape (B, n), integer.
+
+        Raises:
+            ValueError: If an index is out of range or the shapes do not agree.
+        """
+        self._merge("rows", index, num_tokens)
+
+
+class TruncationRate(_OfSamples):
+    """Mean over problems of the share of their completions that the length limit cut.
+
+    Args:
+        num_problems: Size P of the benchmark.
+        num_samples: Completions n of each problem.
+        **kwargs: Of `torchmetrics.Metric`.
+
+    Raises:
+        ValueError: If ``num_problems < 1`` or ``num_samples < 1``.
+    """
+
+    higher_is_better = False
+
+    def update(self, index: Tensor, truncated: Tensor) -> None:
+        """Record problems with all their completions.
+
+        Args:
+            index: Indices of the problems, shape (B,), from 0.
+            truncated: Whether each completion was cut, shape (B, n), bool.
+
+        Raises:
+            ValueError: If an index is out of range or the shapes do not agree.
+        """
+        self._merge("rows", index, truncated)
+
+
+class Agreement(_OfSamples):
+    """Mean over problems of the chance that two samples agree (`lemma.metrics.agreement`).
+
+    Args:
+        num_problems: Size P of the benchmark.
+        num_samples: Samples n of each problem, at least 2.
+        **kwargs: Of `torchmetrics.Metric`.
+
+    Raises:
+        ValueError: If ``num_problems < 1`` or ``num_samples < 2``.
+    """
+
+    def __init__(self, num_problems: int, num_samples: int, **kwargs: Any) -> None:
+        super().__init__(num_problems, num_samples, **kwargs)
+        if num_samples < 2:
+            raise ValueError(f"Expected `num_samples` to be at least 2, but got {num_samples}.")
+        self._add_rows("seen")
+
+    def update(self, index: Tensor, votes: Tensor) -> None:
+        """Record problems with all their samples.
+
+        Args:
+            index: Indices of the problems, shape (B,), from 0.
+            votes: As in `MajAtK.update`, shape (B, n).
+
+        Raises:
+            ValueError: If an index is out of range or the shapes do not agree.
+        """
+        self._merge("rows", index, votes)
+        self._merge("seen", index, torch.ones_like(index))
+
+    def _values(self) -> Tensor:
+        return agreement(self.rows).masked_fill(self.seen == NOT_SEEN, torch.nan)

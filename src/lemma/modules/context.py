@@ -1,10 +1,10 @@
 """Refuses what does not fit into the model's context, before any of it is computed."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from lemma.encoding import ChatEncoder, Example
+from lemma.encoding import ChatEncoder, Examples, longest_example, sequence_lengths
 from lemma.types import InputError, Problem
 
 
@@ -13,21 +13,21 @@ def context_length(causal_lm: nn.Module) -> int | None:
     return getattr(causal_lm.config.get_text_config(), "max_position_embeddings", None)
 
 
-def check_examples(examples: Iterable[Example], context: int | None) -> None:
+def check_examples(*groups: Examples, context: int | None) -> None:
     """Refuse training examples that are longer than the context.
 
     Args:
-        examples: Training and held-out examples.
+        *groups: Training and held-out examples.
         context: Positions of the model, or None for no limit.
 
     Raises:
         InputError: Names the longest example, its length and the flags that bound it.
     """
-    longest = max(examples, key=_length, default=None)
-    if context is not None and longest is not None and _length(longest) > context:
+    longest = longest_example(*groups)
+    if context is not None and longest is not None and max(sequence_lengths(longest)) > context:
         raise InputError(
-            f"{longest.source}, problem {longest.problem_id}: {_length(longest)} tokens do not fit into the model's "
-            f"context of {context}. Lower --data.max_prompt_length or --data.max_completion_length."
+            f"{longest.source}, problem {longest.problem_id}: {max(sequence_lengths(longest))} tokens do not fit into "
+            f"the model's context of {context}. Lower --data.max_prompt_length or --data.max_completion_length."
         )
 
 
@@ -54,7 +54,3 @@ def check_benchmarks(
             f"{longest.source}, problem {longest.id}: a prompt of {length} tokens and {max_new_tokens} new ones do not "
             f"fit into the model's context of {context}. Lower --model.evaluation.sampling.max_new_tokens."
         )
-
-
-def _length(example: Example) -> int:
-    return len(example.prompt_ids) + max(map(len, example.completions))

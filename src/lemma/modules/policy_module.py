@@ -6,15 +6,18 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_
+from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
 from lemma.encoding import Batch
 from lemma.evaluation import BenchmarkBatch, Evaluation, EvaluationArgs, Evaluator
 from lemma.modules.context import check_benchmarks, check_examples, context_length
 from lemma.modules.deepspeed import DeepSpeedShards
+from lemma.modules.fsdp import FlatShards
 from lemma.modules.optim import OptimizerArgs, build_optimizer
 from lemma.modules.resume import gather_objects, open_gradients, rng_state, set_open_gradients, set_rng_state
-from lemma.modules.sharding import ShardedStrategy, is_sharded, reshard, shard
+from lemma.modules.sharding import ShardedStrategy, gradient_norm, is_sharded, reshard
 from lemma.objectives import sft_loss
 from lemma.policy import Policy, PolicyArgs
 from lemma.policy.packing import check_packing
@@ -56,16 +59,16 @@ class PolicyModule(LightningModule):
         """Load base and adapter; Lightning calls this once the strategy is set up, and again for each verb."""
         if self.policy is None:
             strategy = self.trainer.strategy
-            self.policy = Policy(self.policy_args, strategy.root_device)
+            policy = Policy(self.policy_args, strategy.root_device)
+            self.policy = strategy.precision_plugin.convert_module(policy)  # before a checkpoint would be rounded
             if isinstance(strategy, ShardedStrategy):
-                mesh = strategy.device_mesh["data_parallel"]
-                shard(self.policy, mesh, reshard_after_forward=strategy.reshard_after_forward)
+                self.policy = strategy.shard(self.policy)
             self._check_context()
 
     def _check_context(self) -> None:
         data, context = self.trainer.datamodule, context_length(self.policy.causal_lm)
         if data.training is not None:
-            check_examples([*data.training.examples, *data.training.held_out], context)
+            check_examples(data.training.examples, data.training.held_out, context=context)
         max_new_tokens = self.evaluation_args.sampling.max_new_tokens
         check_benchmarks(data.benchmarks, data.encoder, max_new_tokens=max_new_tokens, context=context)
 
@@ -143,6 +146,20 @@ class PolicyModule(LightningModule):
                 "with --trainer.gradient_clip_val, or leave float16 for bf16-mixed."
             )
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the norm over all ranks also where PyTorch does not know that a gradient is a rank's share."""
+        by_norm = gradient_clip_val and gradient_clip_algorithm != "value"
+        if by_norm and isinstance(self.trainer.strategy, FlatShards):
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            clip_grads_with_norm_(parameters, gradient_clip_val, gradient_norm(parameters))
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     def _window_is_open(self) -> bool:
         return self.trainer.fit_loop._should_accumulate()
 
@@ -175,7 +192,10 @@ class PolicyModule(LightningModule):
         self.evaluation = self._evaluator.finish(gather_objects)
         self._evaluator = None
         figures |= self.evaluation.figures
-        shown = {name for name in figures if name == "val/loss" or (name.endswith("/pass@1") and "level_" not in name)}
+        shown = figures.keys() & {
+            "val/loss",
+            *(f"val/{source}/pass@1" for source in self.evaluation.results["benchmarks"]),
+        }
         self.log_dict({name: value for name, value in figures.items() if name not in shown})
         self.log_dict({name: figures[name] for name in shown}, prog_bar=True)
 

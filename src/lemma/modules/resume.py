@@ -62,10 +62,12 @@ def set_open_gradients(module: nn.Module, gradients: dict[str, Tensor]) -> None:
     """Put back what ``open_gradients`` returned.
 
     Raises:
-        InputError: If they are not the module's, but shares that DeepSpeed numbers.
+        InputError: If they are not the module's, but shares that DeepSpeed numbers, or that were cut in another way.
     """
     if gradients.keys() - dict(module.named_parameters()).keys():
         raise InputError(OTHER_STRATEGY)
     for name, parameter in module.named_parameters():
         if name in gradients:
+            if gradients[name].shape != share(parameter).shape:
+                raise InputError(OTHER_STRATEGY)
             parameter.grad = from_share(gradients[name].to(parameter.dtype), parameter)

@@ -4,25 +4,54 @@ The strategies ``fsdp2`` and ``zero2`` (PyTorch's ``fully_shard``, Lightning's `
 of every weight, gradient and optimiser state on each rank. Each decoder layer is gathered when it runs and let go of
 afterwards; embeddings, last norm and head are gathered while the policy runs. Bits of a quantised base stay whole on
 each rank, for bitsandbytes cannot cut them; what is trained on them is sharded. Gradients are averaged over ranks, as
-under DDP, and clipped by their norm over all ranks.
+under DDP, and clipped by their norm over all ranks. ``lemma.modules.fsdp`` does the same by cuts of flat tensors.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning.fabric.plugins.collectives.torch_collective import default_pg_timeout
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy, StrategyRegistry
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
+from lemma.modules.partition import gathered, is_partitioned
 from lemma.policy import Policy
 from lemma.policy.quantization import is_quantized
 from lemma.types import InputError
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a parameter of a flat tensor was cut; such a parameter has one as its ``cut``, and is one-dimensional.
+
+    Attributes:
+        shape: Of the whole parameter.
+        sizes: Consecutive elements on each rank, in rank order.
+    """
+
+    shape: torch.Size
+    sizes: tuple[int, ...]
+
+    def share(self, whole: Tensor) -> Tensor:
+        """Return this rank's elements of a whole tensor."""
+        return whole.flatten().split(self.sizes)[dist.get_rank()]
+
+    def whole(self, share: Tensor) -> Tensor:
+        """Return the whole tensor of which each rank holds a share; a collective call."""
+        width = max(self.sizes)  # of collectives; the shares may be of unequal size, or empty
+        mine = torch.nn.functional.pad(share.detach().flatten(), (0, width - share.numel()))
+        gathered = mine.new_empty(len(self.sizes) * width)
+        dist.all_gather_into_tensor(gathered, mine)
+        rows = zip(gathered.split(width), self.sizes, strict=True)
+        return torch.cat([row[:size] for row, size in rows]).view(self.shape)
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -67,6 +96,15 @@ class ShardedStrategy(ModelParallelStrategy):
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 
+    def shard(self, policy: Policy) -> nn.Module:
+        """Return the policy with its weights sharded; may change it.
+
+        Args:
+            policy: As loaded; the same on every rank.
+        """
+        shard(policy, self.device_mesh["data_parallel"], reshard_after_forward=self.reshard_after_forward)
+        return policy
+
     def lightning_module_state_dict(self) -> dict[str, Tensor]:
         """Return the trained weights, whole, on rank 0, and nothing on other ranks; a collective call."""
         named = self.lightning_module.named_parameters()
@@ -101,6 +139,7 @@ class ShardedStrategy(ModelParallelStrategy):
                     for name, value in entry.items()
                 }
                 for number, entry in state["state"].items()
+                if parameters[number].numel()  # an optimiser passes over an empty share, and would not count its steps
             }
             optimizer.load_state_dict({**state, "state": shares})
 
@@ -122,18 +161,32 @@ def shard(policy: Policy, mesh: DeviceMesh, *, reshard_after_forward: bool) -> N
     """
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
+    bits = quantized_bits(policy)
+    for layer in layers_of(policy):
+        fully_shard(layer, mesh=mesh, reshard_after_forward=reshard_after_forward, ignored_params=bits)
+    fully_shard(policy, mesh=mesh, reshard_after_forward=False, ignored_params=bits)
+    register_fsdp_forward_method(policy, "generate")
+
+
+def layers_of(policy: Policy) -> list[nn.Module]:
+    """Return the modules that are sharded apart, outer ones first.
+
+    Raises:
+        InputError: If the base does not say which modules are its layers.
+    """
     names = set(policy.causal_lm._no_split_modules or ())
     layers = [module for module in policy.modules() if type(module).__name__ in names]
     if not layers:
         raise InputError(
-            f"trainer.strategy: fsdp2 cannot shard {type(policy.causal_lm).__name__}, which names no layers in "
+            f"trainer.strategy: {type(policy.causal_lm).__name__} cannot be sharded, for it names no layers in "
             "_no_split_modules; use ddp."
         )
-    bits = {parameter for parameter in policy.parameters() if is_quantized(parameter)}
-    for layer in layers:
-        fully_shard(layer, mesh=mesh, reshard_after_forward=reshard_after_forward, ignored_params=bits)
-    fully_shard(policy, mesh=mesh, reshard_after_forward=False, ignored_params=bits)
-    register_fsdp_forward_method(policy, "generate")
+    return layers
+
+
+def quantized_bits(policy: Policy) -> set[nn.Parameter]:
+    """Return the parameters that stay whole on each rank."""
+    return {parameter for parameter in policy.parameters() if is_quantized(parameter)}
 
 
 def reshard(policy: Policy) -> None:
@@ -147,7 +200,10 @@ def reshard(policy: Policy) -> None:
 
 def is_sharded(policy: Policy) -> bool:
     """Return whether every forward pass needs all ranks."""
-    return any(isinstance(parameter, DTensor) for parameter in policy.parameters())
+    return any(
+        isinstance(parameter, DTensor) or hasattr(parameter, "cut") or is_partitioned(parameter)
+        for parameter in policy.parameters()
+    )
 
 
 def whole_tensors(values: Mapping[str, Any], *, keep: bool = True) -> dict[str, Any]:
@@ -160,10 +216,25 @@ def whole_tensors(values: Mapping[str, Any], *, keep: bool = True) -> dict[str, 
     result = {}
     for name, value in values.items():
         if isinstance(value, Tensor):
-            value = (value.full_tensor() if isinstance(value, DTensor) else value).detach().cpu()
+            value = _whole(value).detach().cpu()
         if keep:
             result[name] = value
     return result
+
+
+def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
+    """Return () Euclidean norm of the gradients of all ranks' shares; a collective call where they are sharded.
+
+    Args:
+        parameters: With their gradients; all sharded in the same way, or none.
+    """
+    parameters = list(parameters)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if not any(hasattr(parameter, "cut") for parameter in parameters):
+        return _whole(norm)
+    square = norm.to(parameters[0].device, torch.float64) ** 2
+    dist.all_reduce(square)
+    return square.sqrt()
 
 
 def like(value: Tensor, parameter: Tensor) -> Tensor:
@@ -174,6 +245,8 @@ def like(value: Tensor, parameter: Tensor) -> Tensor:
         parameter: Of the same shape.
     """
     value = value.to(parameter.device)
+    if hasattr(parameter, "cut"):
+        return parameter.cut.share(value)
     if not isinstance(parameter, DTensor):
         return value
     return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)
@@ -199,6 +272,15 @@ def from_share(tensor: Tensor, parameter: Tensor) -> Tensor:
     )
 
 
+def _whole(tensor: Tensor) -> Tensor:
+    if hasattr(tensor, "cut"):
+        return tensor.cut.whole(tensor)
+    if is_partitioned(tensor):
+        return gathered(tensor)
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
 def _is_as(value: Any, parameter: Tensor) -> bool:
-    """Return whether an optimiser keeps this value for every element of the parameter."""
-    return isinstance(value, Tensor) and value.shape == parameter.shape
+    """Return whether an optimiser keeps this value, of its whole state, for every element of the parameter."""
+    shape = parameter.cut.shape if hasattr(parameter, "cut") else parameter.shape
+    return isinstance(value, Tensor) and value.shape == shape

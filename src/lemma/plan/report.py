@@ -55,7 +55,7 @@ class Cluster:
     @property
     def shards_weights(self) -> bool:
         """Return whether each device holds a share of the weights in a step, too; ZeRO stage 2 gathers all."""
-        return self.shards_states and self.strategy not in ("zero2", *DEEPSPEED)
+        return self.shards_states and self.strategy not in ("zero2", "deepspeed_stage_2", "DeepSpeedShards")
 
 
 def cluster_of(trainer: Mapping[str, Any]) -> Cluster:
@@ -143,7 +143,8 @@ def memory_parts(
     frozen = sum(count * min(itemsize, widest) for count, itemsize in sizes.frozen)
     tensors = [(count, min(itemsize, widest) if run.full else itemsize) for count, itemsize in sizes.trained]
     trained = sum(count * itemsize for count, itemsize in tensors)
-    copied = cluster.strategy in DEEPSPEED  # its optimiser works on copies in float32
+    copied = cluster.strategy in DEEPSPEED  # its optimiser works on float32: on copies, but for shares that are in it
+    copies = sum(count for count, itemsize in tensors if copied and (itemsize < 4 or not cluster.shards_weights))
     states = sum(optimizer_bytes(count, 4 if copied else itemsize, name=optimizer.name) for count, itemsize in tensors)
     weights = cluster.ranks if cluster.shards_weights else 1
     shares = cluster.ranks if cluster.shards_states else 1
@@ -156,7 +157,7 @@ def memory_parts(
         "gradients": _ceil(trained, shares),
         "gradient buckets of DDP": trained if cluster.ranks > 1 and shares == 1 else 0,
         "optimiser states": _ceil(states, shares),
-        "trained weights in float32": _ceil(4 * sum(count for count, _ in tensors), shares) if copied else 0,
+        "trained weights in float32": _ceil(4 * copies, shares),
         "activations": activation_bytes(sizes, run),
         "logits": head_bytes(sizes, run),
     }
@@ -208,8 +209,7 @@ def _lengths(data: MathDataModule) -> list[int]:
     """Return the tokens of each example of the first epoch, or nothing if there is no data."""
     if data.training is None:
         return []
-    examples = (data.training.examples[index] for index in data.training.mixture.epoch_order(0))
-    return [len(example.prompt_ids) + sum(map(len, example.completions)) for example in examples]
+    return data.training.examples.lengths[data.training.mixture.epoch_order(0)].tolist()
 
 
 def _steps_text(steps: Steps, mean: float | None, longest: int) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lemma.encoding import Batch, Example
 from lemma.encoding.layouts import packed, padded
 from lemma.policy.architecture import state_beyond_attention
-from lemma.policy.quantization import is_quantized
+from lemma.policy.quantization import has_quantized
 from lemma.types import InputError
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def check_packing(policy: nn.Module, vocab_size: int) -> None:
     together, *apart = _evaluated(policy, [batch.to(device) for batch in batches])
     reference, mixed = torch.cat(apart[:4]), torch.cat(apart[4:])  # (4, T)
     moved, most = (float((logps - reference).pow(2).mean(1).max().sqrt()) for logps in (together, mixed))
-    exact = all(p.dtype in (torch.float32, torch.float64) and not is_quantized(p) for p in policy.parameters())
+    exact = not has_quantized(policy) and all(p.dtype in (torch.float32, torch.float64) for p in policy.parameters())
     if not moved <= (0.05 if exact else 0.2) * most:
         raise InputError(
             f"data.layout: in this model sequences that share a row read each other (their log-probabilities move by "

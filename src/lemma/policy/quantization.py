@@ -53,6 +53,11 @@ def is_quantized(parameter: nn.Parameter) -> bool:
     return type(parameter).__name__ in ("Params4bit", "Int8Params")
 
 
+def has_quantized(model: nn.Module) -> bool:
+    """Return whether a layer's weight is quantised, registered as a parameter or, beside partitioned ones, not."""
+    return any(is_quantized(getattr(module, "weight", None)) for module in model.modules())
+
+
 def is_int8_on_cpu(model: nn.Module) -> bool:
     """Return whether the model has 8-bit layers on a CPU.
 
