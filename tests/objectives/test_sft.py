@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lemma.encoding import Example, Geometry, PlannedExamples, padded, plan
+from lemma.encoding import Example, Examples, Geometry, PlannedExamples, padded, plan
 from lemma.objectives import SFT_LOSSES, dft_loss, sft_loss
 from lemma.policy import Policy, PolicyArgs
 
@@ -117,7 +117,7 @@ def test_a_windows_gradient_does_not_depend_on_how_it_is_cut(base_folder, number
         ragged_examples(number),
         torch.randperm(number, generator=torch.Generator().manual_seed(1)).numpy(),
     )
-    dataset = PlannedExamples(examples, lambda some, weight: padded(some, pad_id=0, window_weight=weight))
+    dataset = PlannedExamples(Examples.of(examples), lambda some, weight: padded(some, pad_id=0, window_weight=weight))
 
     def last_window(batch_size: int, accumulate: int, num_ranks: int) -> tuple[float, torch.Tensor]:
         total, start = 0.0, (number - 1) // 8 * 8
