@@ -59,22 +59,22 @@ def test_a_pair_past_the_deadline_is_a_timeout_and_the_pool_goes_on():
 
 
 def test_the_deadline_counts_cpu_time_so_that_a_machine_that_stands_still_changes_no_verdict():
-    with Grader(timeout=0.7) as grader:
+    with Grader(timeout=3.0) as grader:
         assert grader.grade(SYMBOLIC[:1]) == [Verdict.CORRECT]
         process = grader._pool.workers[0]._process
         process.send_signal(signal.SIGSTOP)
-        resume = threading.Timer(2.0, process.send_signal, [signal.SIGCONT])
+        resume = threading.Timer(3.5, process.send_signal, [signal.SIGCONT])
         resume.start()
         start = time.monotonic()
         assert grader.grade(SYMBOLIC[1:]) == SYMBOLIC_VERDICTS[1:]
-        assert time.monotonic() - start > 1.9
+        assert time.monotonic() - start > 3.4
         assert (grader.num_timeouts, grader.num_crashes) == (0, 0)
         resume.join()
 
 
 def test_a_worker_that_no_longer_answers_is_killed_and_its_pair_is_tried_again(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("lemma.answers.pool._PATIENCE", 2)
-    with Grader(timeout=0.5) as grader:
+    with Grader(timeout=2.0) as grader:
         assert grader.grade(SYMBOLIC[:1]) == [Verdict.CORRECT]
         grader._pool.workers[0]._process.send_signal(signal.SIGSTOP)
         assert grader.grade(SYMBOLIC[1:]) == SYMBOLIC_VERDICTS[1:]
