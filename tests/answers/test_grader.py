@@ -81,6 +81,17 @@ def test_a_worker_that_no_longer_answers_is_killed_and_its_pair_is_tried_again(m
         assert (grader.num_timeouts, grader.num_crashes) == (1, 0)
 
 
+def test_a_worker_stays_however_much_memory_the_process_that_started_it_has():
+    ballast = bytearray(800 * 2**20)
+    ballast[::4096] = bytes([1]) * len(ballast[::4096])  # resident, not only reserved
+    processes = set()
+    with Grader() as grader:
+        for pair, verdict in zip(SYMBOLIC, SYMBOLIC_VERDICTS, strict=True):
+            assert grader.grade([pair]) == [verdict]
+            processes |= {worker._process.pid for worker in grader._pool.workers}
+    assert len(processes) == 1
+
+
 def test_a_worker_that_dies_at_work_is_replaced_and_its_pair_is_tried_once_more():
     slow = ("7", "9^{9^{9^8}}")
     with Grader(timeout=30.0) as grader:

@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from lemma.answers.conventions import Conventions
 from lemma.answers.equivalence import symbolic_verdict
@@ -19,7 +20,7 @@ from lemma.answers.readable import symbolically_readable
 from lemma.types import Verdict
 
 _MAX_MEMORY = 2 * 2**30  # bytes of address space: a tower of powers must not take the machine down
-_RETIREMENT = 512 * 2**20  # bytes of resident memory at most so far; SymPy's caches do not shrink
+_RETIREMENT = 512 * 2**20  # bytes of resident memory; SymPy's caches do not shrink
 _WARM_UP = [  # one of each kind: what SymPy imports and builds on first use would be on a pair's time
     (r"\int x dx", r"\int \frac{2x}{2} dx"),
     (r"\theta \begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{pmatrix}\theta&2\theta\\3\theta&4\theta\end{pmatrix}"),
@@ -54,7 +55,7 @@ def serve(connection: Connection) -> None:
             return
         for gold, prediction in pairs:
             connection.send(_verdict(gold, prediction, conventions, timeout))
-            if _peak_memory() > _RETIREMENT:
+            if _memory() > _RETIREMENT:
                 connection.send(RETIRED)
                 return
 
@@ -85,10 +86,16 @@ def _restrict() -> None:
         resource.setrlimit(limit, (value, resource.getrlimit(limit)[1]))
 
 
-def _peak_memory() -> int:
-    """Return the largest resident memory of this process so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+def _memory() -> int:
+    """Return the resident memory of this process in bytes, 0 where the system does not tell.
+
+    Linux does. ``ru_maxrss`` would not do: a new process begins with that of the one that started it.
+    """
+    try:
+        pages = Path("/proc/self/statm").read_text().split()[1]
+    except OSError:
+        return 0
+    return int(pages) * resource.getpagesize()
 
 
 def main() -> None:
