@@ -218,6 +218,7 @@ def test_a_benchmark_problem_in_training_is_refused_or_dropped_as_asked(lemma, t
         (["--model.evaluation.ks", "[1, 99]"], "99"),
         (["--model.policy.adapter", "nowhere"], "nowhere"),
         (["--trainer.max_stepz", "3"], "max_stepz"),
+        (["--trainer.max_step", "3"], "unrecognized arguments: --trainer.max_step"),  # no key is completed
         (
             ["--trainer.accelerator", "gpu"],
             "trainer: No supported gpu backend found! Without a GPU, add --trainer.accelerator cpu",

@@ -37,7 +37,11 @@ from lemma.types import InputError
 
 
 class LemmaParser(LightningArgumentParser):
-    """A parser whose errors are the error, not two screens of usage before it."""
+    """A parser whose errors are the error, not two screens of usage before it, and that completes no key by itself."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.allow_abbrev = False
 
     def print_usage(self, *args: Any, **kwargs: Any) -> None:
         """Print nothing; ``--help`` prints all."""

@@ -85,8 +85,8 @@ RULES = (
     ),
     Rule(
         lambda s: s.strategy in ("FSDPStrategy", "fsdp_cpu_offload"),
-        "trainer.strategy: Lightning's own FSDP clips no norms and writes the frozen base into every checkpoint; use "
-        "fsdp (configs/hardware/fsdp.yaml) or fsdp2, which shard the same.",
+        "trainer.strategy: Lightning's own FSDP clips no norms and writes the frozen base into every checkpoint, and "
+        "nothing is offloaded to the CPU; use fsdp (configs/hardware/fsdp.yaml) or fsdp2, which shard the same.",
     ),
     Rule(
         lambda s: s.strategy.lower().startswith("deepspeed") and s.strategy not in DEEPSPEED,

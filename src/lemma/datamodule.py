@@ -9,7 +9,6 @@
 6. Sequences are packed into rows where the model allows it (``encoding.arrangement``); the expected padding is printed.
 """
 
-import contextlib
 import functools
 import os
 from dataclasses import asdict
@@ -146,6 +145,7 @@ class MathDataModule(LightningDataModule):
         self.benchmarks: dict[str, list[Problem]] = {}
         self.data_hashes: dict[str, str] = {}
         self._prepared = False
+        self._failure: InputError | None = None
         self._train_loader: PlannedLoader | None = None
         self._resume_position: dict[str, int] | None = None
 
@@ -157,8 +157,10 @@ class MathDataModule(LightningDataModule):
     def prepare_data(self) -> None:
         """Read and encode into the cache, on one process of each node; the others find it there."""
         if self.cache is not None:
-            with contextlib.suppress(InputError):  # `setup` says it, on every rank
+            try:
                 self.setup(self.trainer.state.fn)
+            except InputError as error:
+                self._failure = error  # every rank fails in `setup`, with the same words
 
     def setup(self, stage: str) -> None:
         """Read, check and encode everything, once.
@@ -168,6 +170,8 @@ class MathDataModule(LightningDataModule):
         """
         if self._prepared:
             return
+        if self._failure is not None:
+            raise self._failure
         training, benchmarks, held = (
             [load_corpus(args, root=self.root, seed=seed, cache=self.cache) for args in group]
             for group, seed in ((self.corpora, self.seed), (self.benchmark_args, 0), (self.held_out_args, 0))

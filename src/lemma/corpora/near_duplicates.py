@@ -151,7 +151,7 @@ def _signatures(problems: Iterable[Problem], path: Path, progress: Callable[[int
     try:
         from datasketch import MinHash
     except ImportError as error:
-        raise InputError("--near_duplicates needs datasketch: pip install 'lemma[prepare]'.") from error
+        raise InputError("--near_duplicates needs datasketch: pip install -e '.[prepare]'.") from error
     empty = MinHash(PERMUTATIONS)
     with path.open("wb") as file:
         for problem in problems:

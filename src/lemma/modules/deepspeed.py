@@ -70,7 +70,9 @@ class DeepSpeedShards(DDPStrategy):
         try:
             import deepspeed
         except ImportError as error:
-            raise InputError(f"trainer.strategy: DeepSpeed cannot be imported ({error}); pip install it.") from error
+            raise InputError(
+                f"trainer.strategy: DeepSpeed cannot be imported ({error}); pip install -e '.[deepspeed]'."
+            ) from error
         deepspeed.utils.logging.logger.setLevel("WARNING")
         deepspeed.init_distributed(self.process_group_backend, auto_mpi_discovery=False, verbose=False)
 

@@ -1,6 +1,6 @@
 """Scores tokens under a frozen head by Liger's fused kernel, where it is installed and the device is CUDA.
 
-``pip install lemma[liger]``. Liger Kernel (Hsu et al. 2024, arXiv:2410.10989) overwrites each chunk of logits by its
+``pip install -e ".[liger]"``. Liger Kernel (Hsu et al. 2024, arXiv:2410.10989) overwrites each chunk of logits by its
 softmax's gradient in one Triton kernel. Its autograd function is not used: with ``reduction="none"`` it computes all
 logits a second time in the backward pass, and up to version 0.8.1 it multiplied every row by the first token's
 gradient. The forward function below it returns each row's own gradient, unscaled, which is what is wanted here.
