@@ -1,6 +1,7 @@
 """The benchmark compares equal work only: what it measures, what it refuses, and one run of it from end to end."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ import json, os, pathlib, sys
 rows = pathlib.Path(json.loads(pathlib.Path(sys.argv[-2]).read_text())["rows"])
 lines = rows.read_text().splitlines()
 row = json.loads(lines[5])  # of two rows a step: the second row of step 3
-row["completion"][0] += 1
+row["chosen_ids"], row["rejected_ids"] = row["rejected_ids"], row["chosen_ids"]
 lines[5] = json.dumps(row)
 rows.write_text("\\n".join(lines))
 os.execv("{python}", ["{python}", *sys.argv[1:]])
@@ -40,16 +41,20 @@ def _tools_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> dict[str, Finished]:
-    """Two runs of the tool, side by side: an honest one, and one whose reference is given another token."""
+    """Runs of the tool, side by side: one a workload, and one whose reference is given a pair the wrong way round."""
     folder = tmp_path_factory.mktemp("bench")
     doctor = folder / "python"
     doctor.write_text(DOCTOR.format(python=sys.executable))
     doctor.chmod(0o755)
     options = [f"--{name}={value}" for name, value in TINY.items()]
     processes = {}
-    for name, python in (("honest", sys.executable), ("doctored", str(doctor))):
+    for name, workload, python in (
+        ("sft", "sft", sys.executable),
+        ("dpo", "dpo", sys.executable),
+        ("doctored", "dpo", str(doctor)),
+    ):
         out = ["--threads=1", f"--reference_python={python}", f"--out={folder / name}.json"]
-        command = [sys.executable, str(TOOLS / "bench.py"), "sft", *options, *out]
+        command = [sys.executable, str(TOOLS / "bench.py"), workload, *options, *out]
         processes[name] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     finished = {}
     for name, process in processes.items():
@@ -63,8 +68,9 @@ def runs(tmp_path_factory) -> dict[str, Finished]:
     return finished
 
 
-def test_both_sides_do_the_same_work_and_the_file_says_so(runs):
-    status, stdout, stderr, report = runs["honest"]
+@pytest.mark.parametrize(("workload", "units"), [("sft", ["tokens"]), ("dpo", ["pairs", "tokens"])])
+def test_both_sides_do_the_same_work_and_the_file_says_so(runs, workload, units):
+    status, stdout, stderr, report = runs[workload]
     assert status == 0, stderr
     (check,) = report["checks"]
     assert check["loss_relative_difference"] < 1e-5
@@ -72,8 +78,9 @@ def test_both_sides_do_the_same_work_and_the_file_says_so(runs):
     for side in ("lemma", "reference"):
         (record,) = report["records"][side]
         assert len(record["seconds"]) == len(record["losses"]) == 4
-        assert len(record["rates"]) == 3  # the warm-up is not measured
-        assert record["rates"][0] == pytest.approx(record["tokens"][1] / record["seconds"][1])
+        assert list(record["rates"]) == units
+        assert all(len(rates) == 3 for rates in record["rates"].values())  # the warm-up is not measured
+        assert record["rates"]["tokens"][0] == pytest.approx(record["tokens"][1] / record["seconds"][1])
         assert record["threads"] == 1
         assert record["memory_before_training"] <= record["peak_memory"] < 20e9
         assert {"python", "torch", "transformers", "peft"} < set(record["versions"])
@@ -85,13 +92,31 @@ def test_both_sides_do_the_same_work_and_the_file_says_so(runs):
     assert 1e8 < report["matmul_flops"] < 1e14
     assert "error" not in report
     assert "TRL, repeat 1 of 1" in stdout
-    assert "tokens/s" in stdout
+    assert f" {units[0]}/s, " in stdout
 
 
-def test_one_other_token_on_one_side_ends_the_run_with_its_step_and_without_ratios(runs):
+def test_the_speed_of_preference_optimisation_is_in_pairs(runs):
+    report = runs["dpo"].report
+    for side in ("lemma", "reference"):
+        (record,) = report["records"][side]
+        seconds = record["seconds"][1:]  # after the warm-up, two pairs a step
+        assert record["rates"]["pairs"] == pytest.approx([2 / time for time in seconds])
+    rates = {side: report["summary"][side]["pairs_per_second"] for side in ("lemma", "reference")}
+    assert report["summary"]["speed_ratio"]["value"] == pytest.approx(rates["lemma"] / rates["reference"])
+
+
+def test_the_reference_of_both_sides_is_the_adapter_that_is_continued(runs):
+    report = runs["dpo"].report
+    for side in ("lemma", "reference"):
+        losses = report["records"][side][0]["losses"]
+        assert losses[0] == pytest.approx(math.log(2), rel=1e-6)  # the base as the reference would give another
+        assert max(abs(loss - math.log(2)) for loss in losses[1:]) > 1e-5
+
+
+def test_a_pair_the_wrong_way_round_ends_the_run_with_its_step_and_without_ratios(runs):
     status, stdout, stderr, report = runs["doctored"]
     assert status == 1
-    message = "the sides did different work: step 3: 1 of Lemma's 2 sequences"
+    message = "the sides did different work: step 3: 1 of Lemma's 2 examples"
     assert f"bench: error: {message}" in stderr
     assert report["error"].startswith(message)
     assert len(report["records"]["reference"]) == 1
@@ -103,7 +128,7 @@ def record(**changes) -> dict:
     same = {
         "tokens": [9, 8],
         "completion_tokens": [4, 5],
-        "sequences": [["a", "b"], ["c"]],
+        "examples": [["a", "b"], ["c"]],
         "losses": [2.0, 1.0],
     }
     return same | changes
@@ -114,7 +139,7 @@ def record(**changes) -> dict:
     [
         ({"tokens": [9, 7]}, "step 2: 8 tokens with Lemma, 7 with the reference"),
         ({"completion_tokens": [3, 5]}, "step 1: 4 completion tokens with Lemma, 3"),
-        ({"sequences": [["a", "b"], ["d"]]}, "step 2: 1 of Lemma's 1 sequences"),
+        ({"examples": [["a", "b"], ["d"]]}, "step 2: 1 of Lemma's 1 examples"),
         ({"losses": [2.0, 1.0003]}, "step 2: loss 1.000000 with Lemma, 1.000300"),
         ({"losses": [float("nan"), 1.0]}, "step 1: loss"),
         ({"losses": [2.0]}, "Lemma ran 2 steps, the reference 1"),
@@ -150,42 +175,104 @@ def test_adapters_may_differ_by_a_small_part_of_what_training_changed(tmp_path):
         check_adapters(start, far, one, precision="32-true")
 
 
-def test_medians_are_over_all_steps_and_extremes_over_repeats():
-    from benchmark.report import summarise
+def rates(*tokens: float, memory: int) -> dict:
+    return {"rates": {"pairs": [rate / 8 for rate in tokens], "tokens": list(tokens)}, "peak_memory": memory}
 
-    lemma = [{"rates": [10.0, 30.0], "peak_memory": 5}, {"rates": [40.0, 60.0], "peak_memory": 7}]
-    other = [{"rates": [10.0, 10.0], "peak_memory": 10}, {"rates": [20.0, 20.0], "peak_memory": 10}]
+
+def test_medians_are_over_all_steps_and_extremes_over_repeats():
+    from benchmark.report import summarise, table
+
+    lemma = [rates(10.0, 30.0, memory=5), rates(40.0, 60.0, memory=7)]
+    other = [rates(10.0, 10.0, memory=10), rates(20.0, 20.0, memory=10)]
     # steps 10 30 40 60 -> 35 against 10 10 20 20 -> 15; repeats 20 / 10 and 50 / 20; memory 6 / 10, 5 / 10, 7 / 10
     summary = summarise(lemma, other, flops_per_token=4.0, matmul=700.0)
     assert summary["lemma"] == {
+        "pairs_per_second": 4.375,
         "tokens_per_second": 35.0,
         "peak_memory": 6.0,
         "model_flops_utilisation": pytest.approx(0.2),
     }
     assert summary["speed_ratio"] == {"value": 35 / 15, "low": 2.0, "high": 2.5}
     assert summary["memory_ratio"] == {"value": 0.6, "low": 0.5, "high": 0.7}
+    header, _, mine, *_ = table(summary, {"lemma": "Lemma", "reference": "TRL"}, ["pairs", "tokens"]).splitlines()
+    assert header.split()[:2] == ["pairs/s", "tokens/s"]
+    assert mine.split()[:3] == ["Lemma", "4.38", "35"]
+
+
+def common(num_sequences: int, num_completions: list[int]) -> dict:
+    """What the batches below have besides their tokens: completions of 2 tokens, the last of 1."""
+    mask = torch.ones(num_sequences, 2, dtype=torch.bool)
+    mask[-1, 1] = False
+    labels = [("s", "")] * len(num_completions)
+    weights = {"weights": torch.ones(num_sequences), "window_weight": torch.tensor(float(mask.sum()))}
+    return {"mask": mask, "num_tokens": 6, "num_completions": num_completions, "labels": labels} | weights
+
+
+def test_a_prompt_counts_with_each_of_its_completions():
+    from benchmark.meter import Meter
+
+    meter = Meter("cpu")
+    meter.start()
+    meter.end_step(torch.tensor(0.5), [[([1, 2], [3]), ([1, 2], [4, 5])], [([1], [2]), ([1], [3])]])
+    found = meter.record(iter, ())
+    assert (found["tokens"], found["completion_tokens"], found["losses"]) == ([11], [5], [0.5])
+    assert len(found["examples"][0]) == 2
 
 
 def test_sequences_are_found_again_in_a_padded_and_in_a_packed_batch():
-    from benchmark.sft_lemma import sequences
+    from benchmark.lemma_side import examples, sequences
 
-    common = {"mask": torch.tensor([[True, True], [True, False]]), "weights": torch.ones(2)}
-    common |= {"window_weight": torch.tensor(3.0), "num_tokens": 6}
     padded = Batch(
         input_ids=torch.tensor([[1, 2, 3, 0], [4, 5, 0, 0]]),  # prompts 1 and 4
         attention_mask=torch.tensor([[True, True, True, False], [True, True, False, False]]),
         position_ids=None,
         completion_index=torch.tensor([1, 2, 5]),
-        **common,
+        **common(2, [1, 1]),
     )
     packed = Batch(
         input_ids=torch.tensor([[4, 5, 1, 2, 3, 0, 0]]),
         attention_mask=None,
         position_ids=torch.tensor([[0, 1, 0, 1, 2, 0, 0]]),
         completion_index=torch.tensor([3, 4, 1]),
-        **common,
+        **common(2, [1, 1]),
     )
     assert list(sequences(padded)) == list(sequences(packed)) == [([1], [2, 3]), ([4], [5])]
+    assert list(examples(packed)) == [[([1], [2, 3])], [([4], [5])]]
+
+
+def test_pairs_are_found_again_whether_the_prompt_stands_once_or_twice():
+    from benchmark.lemma_side import examples
+
+    expected = [[([1, 2], [3, 4]), ([1, 2], [5, 6])], [([7], [8, 9]), ([7], [3])]]
+    shared = Batch(
+        input_ids=torch.tensor([[7, 8, 9, 3, 0, 0], [1, 2, 3, 4, 5, 6]]),
+        attention_mask=None,
+        position_ids=torch.tensor([[0, 1, 2, 1, 0, 1], [0, 1, 2, 3, 2, 3]]),
+        completion_index=torch.tensor([8, 9, 10, 11, 1, 2, 3]),
+        previous_index=torch.tensor([7, 8, 7, 10, 0, 1, 0]),
+        groups=torch.tensor([[1, 1, 1, 1, -1, -1], [0, 0, 0, 0, 0, 0]]),
+        branches=torch.tensor([[0, 1, 1, 2, 0, 0], [0, 0, 1, 1, 2, 2]]),
+        **common(4, [2, 2]),
+    )
+    padded = Batch(
+        input_ids=torch.tensor([[1, 2, 3, 4], [1, 2, 5, 6], [7, 8, 9, 0], [7, 3, 0, 0]]),
+        attention_mask=torch.tensor([[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0]]).bool(),
+        position_ids=None,
+        completion_index=torch.tensor([2, 3, 6, 7, 9, 10, 13]),
+        **common(4, [2, 2]),
+    )
+    assert list(examples(shared)) == list(examples(padded)) == expected
+
+
+def test_generated_pairs_are_a_right_solution_and_one_of_the_same_problem_with_another_answer():
+    from benchmark.dpo import generated_pairs
+
+    pairs = list(generated_pairs(50, seed=3))
+    assert len(pairs) == len({pair["prompt"] for pair in pairs}) == 50
+    for pair in pairs:
+        right, wrong = (pair[side].rpartition("boxed{")[2] for side in ("chosen", "rejected"))
+        assert right != wrong
+    assert pairs[:9] == list(generated_pairs(9, seed=3)) != list(generated_pairs(9, seed=4))
 
 
 def test_peak_memory_is_the_process_s_own_and_not_inherited(tmp_path):

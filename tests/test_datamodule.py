@@ -1,15 +1,19 @@
-"""What the DataModule hands out: benchmark shards, held-out examples, and the real corpora without silent losses."""
+"""What the DataModule hands out: benchmark shards, held-out examples, pairs, the real corpora without silent losses."""
 
+import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import yaml
 
 from lemma.corpora import CorpusArgs, corpus_args
 from lemma.datamodule import MathDataModule
-from lemma.encoding import TokenizerArgs
+from lemma.encoding import PairArgs, TokenizerArgs
+from lemma.prompts import PromptArgs
+from lemma.types import InputError
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("LEMMA_DATA", ROOT.parent / "shared" / "data"))
@@ -99,3 +103,137 @@ def test_all_of_gsm8k_mixes_with_math_at_70_to_30_and_every_loss_is_counted(capl
     dropped = clean - sources.count("math")
     assert dropped > 0
     assert f"{dropped / clean:.1%}" in data.training.report, "what is too long is in the census"
+
+
+# Preference pairs
+
+
+def write_pairs(path: Path, number: int, *, first: int = 0, longer: int = 0) -> CorpusArgs:
+    """Write pairs whose chosen side has so many words more; returns the corpus."""
+    rows = [
+        {
+            "prompt": f"A crate holds {n} pears and {3 * n + 1} plums; how many pieces of fruit are in crate {n}?",
+            "chosen": f"{'well ' * (longer + n % 3)}{4 * n + 1}",
+            "rejected": f"{'well ' * (n % 4)}{4 * n}",
+        }
+        for n in range(first, first + number)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return CorpusArgs("preferences", path=str(path), source=path.stem)
+
+
+def test_pairs_are_trained_on_in_the_shared_layout_and_whole_ones_are_held_out(tmp_path, caplog):
+    corpora = [write_pairs(tmp_path / "crates.jsonl", 200)]
+    with caplog.at_level("INFO"):
+        data = data_module(corpora=corpora, held_out_share=0.2, batch_size=4)
+        [held_out] = data.val_dataloader()
+    training = data.training
+    assert training.examples.holds_pairs
+    assert training.held_out.holds_pairs
+    assert len(training.examples) + len(training.held_out) == 200
+    assert not {e.problem_id for e in training.examples} & {e.problem_id for e in training.held_out}
+    assert data.arrangement.name == "shared_prefix"
+    assert "Layout: shared_prefix, rows of up to" in caplog.text
+    assert f"beside {len(training.held_out)} held-out pairs" in caplog.text
+    assert "chosen (given): «" in caplog.text
+    assert sum(len(batch.num_completions) for batch in held_out) == len(training.held_out)
+    [*batches] = data.train_dataloader()
+    assert f"An epoch is {len(training.examples)} pairs in windows of 4 (batch_size 4 x" in caplog.text
+    assert {len(batch.num_completions) for batch in batches[:-1]} == {4}
+    assert all(batch.groups is not None and batch.labels[0] == ("crates", "given") for batch in batches)
+    assert float(batches[0].window_examples) == 4
+
+
+def test_layouts_hold_the_same_pairs(tmp_path):
+    corpora = [write_pairs(tmp_path / "crates.jsonl", 30)]
+    for layout in ("padded", "packed", "shared_prefix"):
+        data = data_module(corpora=corpora, layout=layout, held_out_share=0.0, batch_size=30)
+        [batch] = data.train_dataloader()
+        assert data.arrangement.name == layout
+        assert len(batch.weights) == 60
+        assert float(batch.window_examples) == 30
+
+
+def test_held_out_pairs_are_not_trained_on(tmp_path):
+    held_out = [write_pairs(tmp_path / "kept.jsonl", 30, first=50, longer=2)]
+    data = data_module(corpora=[write_pairs(tmp_path / "crates.jsonl", 60)], held_out=held_out, held_out_share=0.0)
+    assert data.cleaning.counts() == {"crates/tested on": 10}
+    assert len(data.training.examples) == 50
+    assert len(data.training.held_out) == 30
+
+
+def test_a_benchmark_problem_is_no_pair_to_train_on(tmp_path):
+    asked = "A crate holds 7 pears and 22 plums; how many pieces of fruit are in crate 7?"
+    more = [f"What is {n} + {n}?" for n in range(40)]
+    rows = [{"question": text, "answer": f"#### {n}"} for n, text in enumerate([asked, *more])]
+    (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    benchmark = CorpusArgs("gsm8k", path=str(tmp_path / "asked.jsonl"), source="asked")
+    data = data_module(corpora=[write_pairs(tmp_path / "crates.jsonl", 60)], benchmarks=[benchmark])
+    assert data.cleaning.counts() == {"crates/tested on": 1}
+
+
+@pytest.mark.parametrize("place", ["corpora", "held_out"])
+def test_pairs_beside_problems_are_refused_before_anything_is_read(place):
+    groups = {"corpora": [CorpusArgs("preferences", path="absent.jsonl", source="mine")], "held_out": []}
+    groups[place] = [*groups[place], arithmetic("train", 5)]
+    names = rf"data\.corpora: mine \(preferences\) holds preference pairs, but data\.{place}: arithmetic \(arithmetic\)"
+    with pytest.raises(InputError, match=names):
+        MathDataModule(TokenizerArgs("tiny"), **groups)
+
+
+def test_a_length_bias_is_limited_and_reported(tmp_path, caplog):
+    corpora = [write_pairs(tmp_path / "crates.jsonl", 120, longer=2)]
+    free = data_module(corpora=corpora)
+    [(source, before)] = free.training.balances
+    assert (source, before.left_out) == ("crates", 0)
+    assert before.bias == before.bias_before > 0.1
+    with caplog.at_level("INFO"):
+        limited = data_module(corpora=corpora, pairs=PairArgs(0.05))
+    [(_, after)] = limited.training.balances
+    assert after.bias_before == before.bias
+    assert 0 < after.bias <= 0.05 + 1e-12
+    assert after.num_pairs == len(limited.training.examples) == len(free.training.examples) - after.left_out
+    assert list(limited.training.held_out) == list(free.training.held_out), "what measures stays as it is"
+    lengths = [[len(ids) for ids in example.completions] for example in limited.training.examples]
+    assert sum((a - b) / (a + b) for a, b in lengths) / len(lengths) == pytest.approx(after.bias)
+    line = next(line for line in caplog.text.splitlines() if line.split()[:2] == ["crates", str(after.num_pairs)]
+                and f"{after.bias_before:+.3f}" in line)  # fmt: skip
+    assert line.split()[-2:] == [str(after.left_out), f"{after.bias_before:+.3f}"]
+
+
+def test_a_corpus_of_which_no_pair_is_left_is_named_with_the_counts(tmp_path):
+    corpora = [write_pairs(tmp_path / "crates.jsonl", 30, longer=8)]
+    with pytest.raises(InputError, match=r"left to train on in 'crates': 0 of 30 pairs .* 30 are left out by data\.pa"):
+        data_module(corpora=corpora, pairs=PairArgs(0.01), held_out_share=0.0)
+    with pytest.raises(InputError, match=r"left to train on in 'crates': 0 of 30 pairs .*, 30 are too long, 0 are"):
+        data_module(corpora=corpora, max_completion_length=2, truncation="drop", held_out_share=0.0)
+
+
+def test_encoded_pairs_are_cached_by_all_that_decides_them(tmp_path):
+    corpora, cache = [write_pairs(tmp_path / "crates.jsonl", 20)], tmp_path / "cache"
+
+    def encoded(**options) -> list:
+        data = data_module(corpora=corpora, cache_dir=str(cache), held_out_share=0.0, **options)
+        return list(data.training.examples)
+
+    one, number = encoded(), len(list(cache.iterdir()))
+    assert (encoded(), len(list(cache.iterdir()))) == (one, number)
+    assert encoded(pairs=PairArgs(0.9)) == one
+    assert len(list(cache.iterdir())) == number, "the limit chooses among encoded pairs"
+    assert encoded(prompt=PromptArgs("step_by_step")) != one
+    assert encoded(max_completion_length=2, truncation="keep_start") != one
+    assert len(list(cache.iterdir())) == number + 2
+
+
+def test_a_measuring_loader_gives_each_rank_its_share_once_the_longest_first(tmp_path):
+    corpora, some = [write_pairs(tmp_path / "crates.jsonl", 40)], np.arange(3, 40, 2)
+    seen, turns = [], []
+    for rank in (0, 1):
+        data = data_module(corpora=corpora, ranks=2, rank=rank, batch_size=3, held_out_share=0.0)
+        planned = list(data.measuring_loader(data.training.examples, some).sampler)
+        turns.append(len(planned))
+        seen += [int(i) for turn in planned for i in turn.indices]
+        lengths = [data.training.examples.lengths[i] for turn in planned for i in turn.indices]
+        assert lengths == sorted(lengths, reverse=True)
+    assert sorted(seen) == some.tolist()
+    assert turns[0] == turns[1]

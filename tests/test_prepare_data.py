@@ -365,3 +365,18 @@ def test_gsm8k_and_math_are_split_and_every_problem_is_accounted_for(tmp_path):
     assert bad == 2
     assert sum(map(len, lines.values())) + len(dropped) - bad == 1600
     assert " ! |" not in (folder / "README.md").read_text("utf-8"), "no share is more than three standard errors off"
+
+
+def test_the_two_sides_of_a_pair_are_shown_apart_and_their_lengths_compared(tmp_path):
+    file = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"What is {n} + {n}?", "chosen": f"It is {2 * n}.", "rejected": "Why?"} for n in range(40)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = module(corpora=[CorpusArgs("preferences", path=str(file), source="mine")], benchmarks=[])
+    data.setup("fit")
+    text = inspection(data, InspectionArgs(num_examples=1))
+    first = data.training.examples[0]
+    sides = [data.encoder.tokenizer.decode(ids) for ids in first.completions]
+    assert f"«{sides[0]}»«{sides[1]}»" in text
+    assert f"{sum(map(len, first.completions))} count" in text
+    assert "Tokens of the two sides of a pair, on average" in text
+    assert "100.0%" in next(line for line in text.splitlines() if line.startswith("mine") and "+0." in line)

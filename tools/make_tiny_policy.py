@@ -1,8 +1,10 @@
 """Decides how the embedded tiny policy is made: a chat model of a million parameters that half knows arithmetic.
 
 1. Texts: problems of the ``pretrain`` split, put by every template, system prompt and answer format of Lemma. With
-   probability ``slip`` a step's written result is wrong and the solution goes on from it: real corpora have mistakes
-   too, and a base that has seen them errs at temperature 1 while it knows the rule.
+   probability ``confusion`` a step takes the wrong operation, with probability ``slip`` its result is off by one or
+   ten, and the solution goes on from there: real corpora have mistakes too, and a base that has seen them errs at
+   temperature 1 while it knows the rule. Most mistakes are confusions, for one rule mends them all, and training on
+   rewards or preferences can find it; a slip has to be mended number by number.
 2. Tokenizer: a byte-level BPE over those texts, with Qwen2's pre-tokenizer (single digits; GGUF knows it by name).
 3. Policy: a Llama, trained from scratch on the completions, in fp32, one thread.
 4. Files: weights rounded to bf16, tokenizer, chat template and a neutral generation config, in Hugging Face's layout.
@@ -14,6 +16,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import jsonargparse
 import torch
@@ -43,12 +46,20 @@ TEMPLATES = ("bare", "basic", "step_by_step", "structured", "detailed_reasoning"
 SYSTEMS = ("none", "tutor", "expert")  # fixed, so that a new system prompt makes no other policy
 
 
+class Mistakes(NamedTuple):
+    """Probabilities of a step's mistakes: the wrong operation, and a result that is off."""
+
+    confusion: float
+    slip: float
+
+
 def make_tiny_policy(
     out: Path = Path("src/lemma/assets/tiny"),
     steps: int = 3000,
     batch_size: int = 32,
     learning_rate: float = 3e-3,
-    slip: float = 0.2,
+    confusion: float = 0.25,
+    slip: float = 0.03,
     default_share: float = 0.4,
     vocab_size: int = 640,
     seed: int = 0,
@@ -60,55 +71,57 @@ def make_tiny_policy(
         steps: Optimiser steps.
         batch_size: Sequences a step.
         learning_rate: Peak of AdamW's learning rate; 100 steps of warm-up, then cosine to zero.
-        slip: Probability that a step of a pretraining solution has a wrong result, 0 to 1.
+        confusion: Probability that a step of a pretraining solution takes the wrong operation, 0 to 1.
+        slip: Probability that its result is off by one or by ten, 0 to 1.
         default_share: Share of examples in Lemma's default prompt (basic, none, boxed); the rest is uniform over all.
         vocab_size: Tokens of the BPE, specials included; at least 259.
         seed: Decides texts, order and initial weights: the same seed gives the same files on the same machine.
     """
-    if steps < 1 or batch_size < 1 or not 0 <= slip <= 1 or not 0 <= default_share <= 1 or vocab_size < 259:
+    shares = {"confusion": confusion, "slip": slip, "default_share": default_share}
+    if steps < 1 or batch_size < 1 or vocab_size < 259 or not all(0 <= share <= 1 for share in shares.values()):
         raise ValueError(
-            "Expected `steps` and `batch_size` at least 1, `slip` and `default_share` within 0..1 and `vocab_size` at "
-            f"least 259, but got {steps}, {batch_size}, {slip}, {default_share}, {vocab_size}."
+            f"Expected `steps` and `batch_size` at least 1, `vocab_size` at least 259 and {', '.join(shares)} within "
+            f"0..1, but got {steps}, {batch_size}, {vocab_size}, {shares}."
         )
     torch.set_num_threads(1)
     torch.manual_seed(seed)
+    mistakes = Mistakes(confusion, slip)
     tokenizer = train_tokenizer(
-        itertools.islice(texts(seed=seed, slip=slip, default_share=0), 20_000), vocab_size=vocab_size
+        itertools.islice(texts(mistakes, seed=seed, default_share=0), 20_000), vocab_size=vocab_size
     )
     policy = new_policy(tokenizer)
     print(f"{policy.num_parameters():,} parameters, {len(tokenizer)} tokens", flush=True)
-    examples = encode(texts(seed=seed, slip=slip, default_share=default_share), tokenizer)
+    examples = encode(texts(mistakes, seed=seed, default_share=default_share), tokenizer)
     batches = batches_by_length(examples, batch_size=batch_size, seed=seed)
     pretrain(policy, itertools.islice(batches, steps), steps=steps, learning_rate=learning_rate)
     save(policy, tokenizer, out)
 
 
-def texts(*, seed: int, slip: float, default_share: float) -> Iterator[tuple[list[dict[str, str]], str]]:
-    """Yield (messages, completion) without end: pretraining problems of all levels alike, with fresh slips."""
+def texts(mistakes: Mistakes, *, seed: int, default_share: float) -> Iterator[tuple[list[dict[str, str]], str]]:
+    """Yield (messages, completion) without end: pretraining problems of all levels alike, with fresh mistakes."""
     rng = random.Random(seed)
     by_level = [arithmetic.skeletons("pretrain", level) for level in arithmetic.LEVELS]
     prompts = [PromptArgs(*names) for names in itertools.product(TEMPLATES, SYSTEMS, ANSWER_FORMATS)]
-    calculate = slipping(rng, slip)
+    take_step = mistaken(rng, mistakes)
     while True:
         skeleton = rng.choice(rng.choice(by_level))
-        problem = arithmetic.write("", skeleton, calculate)
+        problem = arithmetic.write("", skeleton, take_step)
         prompt = PromptArgs() if rng.random() < default_share else rng.choice(prompts)
         yield render_messages(problem.problem, prompt), render_completion(problem, prompt)
 
 
-def slipping(rng: random.Random, slip: float) -> Callable[[int, str, int], int]:
-    """Return a calculation that errs with probability ``slip``: by one, by ten, or by taking a wrong operation."""
+def mistaken(rng: random.Random, mistakes: Mistakes) -> Callable[[int, str, int], tuple[str, int]]:
+    """Return a way to take steps that errs: the wrong operation, or a result that is off by one or by ten."""
 
-    def calculate(left: int, operator: str, right: int) -> int:
+    def take_step(left: int, operator: str, right: int) -> tuple[str, int]:
+        if rng.random() < mistakes.confusion:
+            operator = {"+": "-", "-": "+", "*": "+", "/": "-"}[operator]
         result = arithmetic.calculate(left, operator, right)
-        if rng.random() < slip:
-            confused = {"+": "-", "-": "+", "*": "+", "/": "-"}[operator]
-            result = rng.choice(
-                (result - 1, result + 1, result - 10, result + 10, arithmetic.calculate(left, confused, right))
-            )
-        return max(result, 0)
+        if rng.random() < mistakes.slip:
+            result += rng.choice((-1, 1, -10, 10))
+        return operator, max(result, 0)
 
-    return calculate
+    return take_step
 
 
 def train_tokenizer(samples: Iterator[tuple[list[dict[str, str]], str]], *, vocab_size: int) -> PreTrainedTokenizerFast:

@@ -1,10 +1,25 @@
 #!/usr/bin/env bash
-# The main job on the embedded policy and corpus: measure the base, fine-tune it, measure again, compare.
-# bash tools/quickstart.sh [run directory, default runs/quickstart]
+# The main job on the embedded policy and corpus: measure the base, fine-tune it, measure again, compare; then, if
+# asked, sample pairs of right and wrong solutions from that, optimise the preference, measure and compare once more.
+# bash tools/quickstart.sh [--stages sft|sft,dpo] [--seed N] [run directory, default runs/quickstart]
 set -euo pipefail
+
+stages=sft seed=0 runs=runs/quickstart
+while [ $# -gt 0 ]; do
+    case $1 in
+    --stages) stages=${2:-} && shift ;;
+    --seed) seed=${2:-} && shift ;;
+    -*) echo "quickstart: unknown option $1; there are --stages and --seed" >&2 && exit 2 ;;
+    *) runs=$1 ;;
+    esac
+    shift
+done
+case $stages in
+sft | sft,dpo) ;;
+*) echo "quickstart: --stages: expected sft or sft,dpo, but got '$stages'" >&2 && exit 2 ;;
+esac
 . "$(dirname "$0")/environment.sh"
 
-runs=${1:-runs/quickstart}
 if [ -e "$runs" ]; then
     kept=$runs-$(date +%Y%m%d-%H%M%S)
     mv "$runs" "$kept"
@@ -16,12 +31,25 @@ run() {
     "$@"
 }
 
-run lemma validate --config configs/quickstart/sft.yaml --trainer.default_root_dir "$runs/base"
-run lemma fit --config configs/quickstart/sft.yaml --trainer.default_root_dir "$runs/sft"
-run lemma validate --config configs/quickstart/sft.yaml --trainer.default_root_dir "$runs/sft" \
-    --model.policy.adapter "$runs/sft/adapter"
+# lemma_run VERB CONFIG RUN [flags]
+lemma_run() {
+    run lemma "$1" --config "configs/quickstart/$2.yaml" --seed_everything "$seed" --trainer.default_root_dir "$runs/$3" "${@:4}"
+}
+
+lemma_run validate sft base
+lemma_run fit sft sft
+lemma_run validate sft sft --model.policy.adapter "$runs/sft/adapter"
 run python tools/compare_runs.py "$runs/base" "$runs/sft" --output "$runs/comparison"
+adapter=$runs/sft/adapter
+
+if [ "$stages" = sft,dpo ]; then
+    lemma_run validate pairs pairs --model.policy.adapter "$runs/sft/adapter"
+    lemma_run fit dpo dpo --model.policy.adapter "$runs/sft/adapter" --data.root "$runs/pairs/validate"
+    lemma_run validate sft dpo --model.policy.adapter "$runs/dpo/adapter"
+    run python tools/compare_runs.py "$runs/sft" "$runs/dpo" --output "$runs/comparison-dpo"
+    adapter=$runs/dpo/adapter
+fi
 
 echo
-echo "Adapter:     $runs/sft/adapter"
+echo "Adapter:     $adapter"
 echo "TensorBoard: tensorboard --logdir $runs"

@@ -21,6 +21,7 @@ from lemma.callbacks import (
     EvaluationFiles,
     LastCheckpoint,
     PassAtKCurves,
+    PreferenceMonitor,
     RunFiles,
     SampleTable,
     TrainingMonitor,
@@ -58,6 +59,7 @@ class LemmaCLI(LightningCLI):
         """Link what must agree, and add the callbacks that every run has."""
         for field in fields(TokenizerArgs):  # the tokenizer is always the policy's own
             parser.link_arguments(f"model.init_args.policy.{field.name}", f"data.tokenizer.{field.name}")
+        parser.link_arguments("model.init_args.policy.attn_implementation", "data.attention")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         parser.add_argument(
             "--print_plan",
@@ -115,6 +117,7 @@ class LemmaCLI(LightningCLI):
         callbacks: list[Callback] = [
             TrainingMonitor(),
             DataMonitor(),
+            PreferenceMonitor(),
             EvaluationFiles(),
             SampleTable(),
             PassAtKCurves(),

@@ -37,8 +37,12 @@ class Preference:
         messages: The chat before the completions, as (role, content) pairs; the last one is the user's.
         chosen: The better completion, as plain text.
         rejected: The worse one, another text.
-        kind: ``plain`` where the prompt is a bare problem, one user's message that the run's own prompt template is
+        form: ``plain`` where the prompt is a bare problem, one user's message that the run's own prompt template is
             still to dress; ``chat`` where the messages are to be rendered as they are.
+        kind: What makes one better than the other, for reports: ``given`` where the data does not say,
+            ``right_over_wrong`` by verdict.
+        level: Difficulty of the problem, 1 is easiest, or None.
+        subject: Topic of the problem, or None.
     """
 
     id: str
@@ -46,7 +50,10 @@ class Preference:
     messages: tuple[tuple[str, str], ...]
     chosen: str
     rejected: str
-    kind: str = "plain"
+    form: str = "plain"
+    kind: str = "given"
+    level: int | None = None
+    subject: str | None = None
 
     @property
     def prompt(self) -> str:

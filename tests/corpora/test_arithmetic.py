@@ -54,12 +54,13 @@ def test_every_operand_of_a_solution_is_in_the_question_or_is_an_earlier_result(
 
 def test_solution_carries_on_from_a_wrong_result():
     skeleton = skeletons("train", 7)[0]
-    problem = write("x", skeleton, lambda left, operator, right: arithmetic.calculate(left, operator, right) + 1)
+    problem = write("x", skeleton, lambda left, operator, right: ("-", arithmetic.calculate(left, operator, right) + 1))
     equations = [EQUATION.match(line).groups() for line in problem.solution.splitlines()]
     assert len(equations) == 3
     for (*_, result), (left, _, right, _) in itertools.pairwise(equations):
         assert result in (left, right)
     assert problem.answer == equations[-1][3]
+    assert {operator for _, operator, _, _ in equations} == {"-"}
 
 
 def test_same_request_gives_same_problems_and_another_seed_another_order():

@@ -66,8 +66,11 @@ def test_a_row_in_the_documented_columns(name):
     assert adapt(name, ROWS[name]) == PROBLEMS[name]
 
 
+PAIRS = {"graded", "gsm8k_solutions", "preferences"}  # in test_pairing.py and test_preferences.py
+
+
 def test_every_native_format_is_tested_here_or_with_the_first_ones():
-    assert set(ADAPTERS) == set(ROWS) | {"gsm8k", "math", "math500", "text"}
+    assert set(ADAPTERS) == set(ROWS) | {"gsm8k", "math", "math500", "text"} | PAIRS
 
 
 @pytest.mark.parametrize(("name", "column"), NEEDED)

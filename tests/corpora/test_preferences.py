@@ -46,12 +46,26 @@ def test_the_forms_of_a_chat_are_one():
 
 
 def test_an_empty_system_text_is_none():
-    assert preference(PLAIN | {"system": ""}).kind == "plain"
+    assert preference(PLAIN | {"system": ""}).form == "plain"
+
+
+def test_kind_level_and_subject_are_read_where_they_are_there():
+    found = preference(PLAIN | {"kind": "shorter", "level": "Level 3", "subject": "Number Theory"})
+    assert (found.kind, found.level, found.subject) == ("shorter", 3, "number_theory")
+    for values in (PLAIN, PLAIN | {"kind": None, "level": None, "subject": ""}):
+        found = preference(values)
+        assert (found.kind, found.level, found.subject) == ("given", None, None)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        (
+            PLAIN | {"rejected": "it  is\u00a04."},
+            "`rejected`: expected another text than `chosen`, but up to case and white space both are 'It is 4.'",
+        ),
+        (PLAIN | {"kind": "a/b"}, "`kind`: expected a label without blanks and slashes, but got 'a/b'"),
+        (PLAIN | {"level": "hard"}, "`level`: expected a level such as 3"),
         (PLAIN | {"rejected": "It is 4. "}, "`rejected`: expected another text than `chosen`, but both are 'It is 4.'"),
         (PLAIN | {"chosen": ""}, "`chosen`: expected a non-empty text, but got ''"),
         (PLAIN | {"chosen": None}, "`chosen`: expected a non-empty text, but got None"),
@@ -75,4 +89,4 @@ def test_what_is_no_pair_is_refused_with_key_and_value(values, message):
 def test_a_preference_file_is_read_by_the_same_readers(write_lines):
     path = write_lines("pairs.jsonl", PLAIN, CHAT)
     found = [to_preference(row, "s") for row in read_local(path, "train")]
-    assert [(one.id, one.kind) for one in found] == [("pairs/0", "plain"), ("pairs/1", "chat")]
+    assert [(one.id, one.form) for one in found] == [("pairs/0", "plain"), ("pairs/1", "chat")]

@@ -29,7 +29,7 @@ def ids(corpus):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"name": "gsmk"}, "`name` to be one of aime, aimo, aqua, arithmetic, gsm8k, gsm8k_backward, gsm8k_platinum, "),
+        ({"name": "gsmk"}, "`name` to be one of aime, aimo, aqua, arithmetic, graded, gsm8k, gsm8k_backward, gsm8k_p"),
         ({"path": ""}, "`path` to be a path, a hub name or null, but got ''"),
         ({"split": ""}, "`split` to be the name of a split, but got ''"),
         ({"source": "a/b"}, "`source` to be a label without blanks and slashes, but got 'a/b'"),
@@ -56,6 +56,12 @@ def ids(corpus):
         ),
         ({"name": "mapped", "path": "x", "columns": {"problem": ""}}, "`columns.problem` to be the name of a column"),
         ({"name": "mapped", "path": "x", "columns": {"problem": None}}, "`columns.problem` to be the name of a column"),
+        ({"name": "graded", "pairs_per_problem": 0}, "`pairs_per_problem` to be at least 1, but got 0"),
+        ({"name": "graded", "pairs_per_problem": True}, "`pairs_per_problem` to be at least 1, but got True"),
+        (
+            {"name": "preferences", "pairs_per_problem": 2},
+            "`pairs_per_problem` to be 1 for preferences (only graded and gsm8k_solutions make pairs), but got 2",
+        ),
         ({"name": "arithmetic", "path": "x"}, "`path` to be null for the generated corpus arithmetic, but got 'x'"),
         ({"name": "arithmetic", "revision": "x"}, "`revision` to be null for the generated corpus arithmetic"),
         ({"name": "arithmetic", "streaming": True}, "`streaming` to be false for the generated corpus arithmetic"),
@@ -235,9 +241,11 @@ def test_every_format_but_those_without_a_hub_name_says_where_the_hub_keeps_it()
         "aime": None,  # several data sets, one or more a year: a path says which
         "aimo": None,  # on Kaggle
         "aqua": "deepmind/aqua_rat",
+        "graded": None,  # the runs' own
         "gsm8k": "openai/gsm8k",
         "gsm8k_backward": "meta-math/GSM8K_Backward",
         "gsm8k_platinum": "madrylab/gsm8k-platinum",
+        "gsm8k_solutions": None,  # a file beside OpenAI's code
         "limo": "GAIR/LIMO",
         "math": "EleutherAI/hendrycks_math",
         "math500": "HuggingFaceH4/MATH-500",
@@ -247,6 +255,7 @@ def test_every_format_but_those_without_a_hub_name_says_where_the_hub_keeps_it()
         "numinamath": "AI-MO/NuminaMath-CoT",
         "openmathinstruct2": "nvidia/OpenMathInstruct-2",
         "orca_math": "microsoft/orca-math-word-problems-200k",
+        "preferences": None,  # any
         "text": None,
     }
 

@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from lemma.corpora import CorpusArgs, cached_folder, load_corpus
-from lemma.corpora.store import CHUNK, Placed, ProblemStore, write_store
+from lemma.corpora.store import CHUNK, Account, Placed, Store, write_store
 from lemma.types import InputError, Problem
 
 
@@ -18,8 +18,9 @@ def test_a_store_holds_what_was_written_in_order_over_several_chunks(tmp_path):
         Problem(str(n), "s", f"p{n}", solution=None if n % 3 else f"s{n}\u2028", answer=str(n), level=n % 5 or None)
         for n in range(2 * CHUNK + 7)
     ]
-    write_store(tmp_path, (Placed(problem, f"x:{problem.id}") for problem in problems), [], skip_repeated=False)
-    store = ProblemStore(tmp_path, "s")
+    placed = (Placed(problem, f"x:{problem.id}") for problem in problems)
+    write_store(tmp_path, "problems", placed, Account(), skip_repeated=False)
+    store = Store(tmp_path, "s")
     assert list(store) == problems
     assert [store[index] for index in (0, CHUNK - 1, CHUNK, len(problems) - 1)] == [
         problems[index] for index in (0, CHUNK - 1, CHUNK, len(problems) - 1)
@@ -54,13 +55,13 @@ def test_reading_that_fails_leaves_nothing_behind_and_a_half_written_folder_is_n
     assert list(cache.iterdir()) == []
 
     def killed(folder):
-        (folder / "problems.arrow").write_bytes(b"half")
+        (folder / "rows.arrow").write_bytes(b"half")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         cached_folder(cache, {"key": 1}, killed)
-    whole = cached_folder(cache, {"key": 1}, lambda folder: (folder / "problems.arrow").write_bytes(b"whole"))
-    assert (whole / "problems.arrow").read_bytes() == b"whole"
+    whole = cached_folder(cache, {"key": 1}, lambda folder: (folder / "rows.arrow").write_bytes(b"whole"))
+    assert (whole / "rows.arrow").read_bytes() == b"whole"
     again = cached_folder(cache, {"key": 1}, lambda folder: pytest.fail("it is there already"))
     assert again == whole
     assert cached_folder(cache, {"key": 2}, lambda folder: None) != whole

@@ -21,6 +21,7 @@ from lemma.encoding import (
     PlannedSampler,
     padded,
     plan,
+    shared_prefix,
 )
 from lemma.types import InputError
 
@@ -321,3 +322,112 @@ def test_a_grouped_loader_resumes_with_the_next_batch_and_refuses_another_groupi
         assert [contents(batch) for _ in range(2) for batch in resumed] == reference[cut:]
     with pytest.raises(InputError, match=rf"grouped_windows = {span}, this run has 0"):
         make(None).load_state_dict(loader.state_dict())
+
+
+# Pairs
+
+
+def make_pairs(number: int) -> list[Example]:
+    """Return pairs that differ in length and weight; the prompt's token is 10 + their index."""
+    rng = random.Random(number)
+    return [
+        Example(
+            f"q{i}", "s", [10 + i], [[3] * rng.randint(1, 9), [4] * rng.randint(1, 9)], rng.choice([0.25, 1.0]), False,
+            "given",
+        )
+        for i in range(number)
+    ]  # fmt: skip
+
+
+def shared(examples, window_weight):
+    return shared_prefix(examples, pad_id=0, window_weight=window_weight, row_length=60)
+
+
+def pair_loader(number=23, geometry=Geometry(2, 3, 1, 0), lay_out=shared, **options) -> PlannedLoader:  # noqa: B008
+    dataset = PlannedExamples(Examples.of(make_pairs(number)), lay_out)
+    sampler = PlannedSampler(Mixture([number], seed=7).epoch_order, geometry)
+    return PlannedLoader(dataset, sampler, **options)
+
+
+@given(number=st.integers(1, 40), geometry=GEOMETRIES)
+@settings(max_examples=60, deadline=None)
+def test_a_window_of_pairs_counts_their_weights_once_each(number, geometry):
+    batch_size, accumulate, _ = geometry
+    dataset = PlannedExamples(Examples.of(make_pairs(number)), layout)
+    order = np.random.default_rng(number).permutation(number)
+    batches = [[dataset[turn] for turn in one] for one in all_ranks(order, *geometry)]
+    for first in range(0, len(batches[0]), accumulate):
+        window = [batch for one in batches for batch in one[first : first + accumulate]]
+        brute = sum(float(batch.weights[::2].sum()) for batch in window)
+        for batch in window:
+            assert len(batch.num_completions) <= batch_size, "batch_size is pairs"
+            assert len(batch.weights) == 2 * len(batch.num_completions)
+            assert float(batch.window_examples) == pytest.approx(brute, rel=1e-6)
+            assert float(batch.window_weight) == pytest.approx(
+                sum(float((b.weights * b.mask.sum(1)).sum()) for b in window), rel=1e-6
+            )
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("lay_out", [layout, shared])
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_reference_values_land_on_their_own_rows_after_shuffling(num_workers, lay_out):
+    loader = pair_loader(lay_out=lay_out, num_workers=num_workers)
+    assert all(batch.ref_logps is None for batch in loader)
+    # set after the loader was made: 1000 x (10 + index) for the chosen side, one more for the rejected one
+    loader.dataset.examples.ref_logps = 1000.0 * np.arange(10, 33)[:, None] + np.arange(2)
+    orders = []
+    for _ in range(2):
+        seen = []
+        for batch in loader:
+            firsts = batch.input_ids.flatten()[batch.input_ids.flatten() >= 10].unique().tolist()
+            assert batch.ref_logps.dtype == torch.float64
+            assert batch.ref_logps.shape == batch.weights.shape
+            chosen, rejected = batch.ref_logps.view(-1, 2).unbind(1)
+            assert (rejected - chosen).tolist() == [1.0] * len(chosen)
+            assert sorted(chosen.tolist()) == [1000.0 * first for first in sorted(firsts)]
+            if lay_out is layout:
+                assert chosen.tolist() == [1000.0 * first for first in batch.input_ids[::2, 0].tolist()]
+            else:
+                begin = batch.previous_index[torch.cumsum(batch.mask.sum(1), 0)[::2] - batch.mask.sum(1)[::2]]
+                assert chosen.tolist() == [1000.0 * first for first in batch.input_ids.flatten()[begin].tolist()]
+            seen += chosen.tolist()
+        orders.append(seen)
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1]) == [1000.0 * first for first in range(10, 33)]
+
+
+def test_a_filler_pair_weighs_nothing_and_has_its_own_reference_values():
+    examples = Examples.of(make_pairs(9))
+    examples.ref_logps = np.arange(18.0).reshape(9, 2)
+    dataset = PlannedExamples(examples, shared)
+    [*_, last] = plan(np.arange(9), Geometry(2, 2, 2, rank=1))
+    batch = dataset[last]
+    assert batch.weights.tolist() == [0.0, 0.0]
+    assert batch.ref_logps.tolist() == [16.0, 17.0]
+    assert float(batch.window_examples) == examples.weights[8]
+    assert batch.num_tokens == 0
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_loader_of_pairs_resumes_with_the_next_pair_across_epochs(num_workers):
+    def make() -> PlannedLoader:
+        loader = pair_loader(num_workers=num_workers)
+        loader.dataset.examples.ref_logps = np.arange(46.0).reshape(23, 2)
+        return loader
+
+    def all_of(batch) -> tuple:
+        return *contents(batch), float(batch.window_examples), batch.ref_logps.tolist()
+
+    reference = [all_of(batch) for loader in [make()] for _ in range(2) for batch in loader]
+    for cut in [3, 17] if num_workers else range(24):
+        loader, seen = make(), 0
+        while seen < cut:
+            for _ in loader:
+                seen += 1
+                if seen == cut:
+                    break
+        resumed = make()
+        resumed.load_state_dict(loader.state_dict())
+        assert [all_of(b) for _ in range(2 - resumed.sampler.epoch) for b in resumed] == reference[cut:], cut

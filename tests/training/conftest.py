@@ -1,5 +1,6 @@
 """Runs the real command line on the embedded policy and a few problems."""
 
+import json
 import os
 import subprocess
 import sys
@@ -55,6 +56,28 @@ CONFIG = {
     },
 }
 
+# Two sources and two kinds; two ways round, so that there is something to learn
+PAIRS = {
+    source: [
+        {
+            "prompt": f"Tom has {i + 3} pens and buys {2 * i + 1} more{' in a shop' * (i % 3)}. How many are there?",
+            "chosen": f"{i + 3} + {2 * i + 1} = {3 * i + 4}." + f" The answer is {3 * i + 4}." * (i % 4),
+            "rejected": f"{i + 3} + {2 * i + 1} = {3 * i + 5 + i % 2}." + " I think." * (i % 5),
+            "kind": "given" if i % 3 else "right_over_wrong",
+        }
+        for i in numbers
+    ]
+    for source, numbers in {"light": range(12), "heavy": range(12, 21), "kept": range(21, 28)}.items()
+}
+DPO = {
+    "model": {
+        "class_path": "lemma.modules.DPOModule",
+        "init_args": {"policy": {"lora": {"dropout": 0.0}}, "optimizer": {"lr": 0.01, "warmup_steps": 2}},
+    },
+    "trainer": {"max_epochs": 1},
+    "data": {"batch_size": 4},
+}
+
 
 @pytest.fixture
 def config(tmp_path: Path) -> str:
@@ -85,6 +108,59 @@ def lemma_process(config: str) -> Callable[..., subprocess.CompletedProcess]:
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
 
     return run
+
+
+@pytest.fixture
+def pairs_config(tmp_path: Path) -> str:
+    """Path of a configuration to come after ``config``: DPO on 12 light and 9 heavy pairs, and 7 held-out ones.
+
+    Validation is off as it is there; ``VALIDATED`` in the tests' files switches it on.
+    """
+    for source, rows in PAIRS.items():
+        (tmp_path / f"{source}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    corpora = [
+        {"name": "preferences", "path": str(tmp_path / f"{source}.jsonl"), "source": source, "loss_weight": weight}
+        for source, weight in (("light", 1.0), ("heavy", 2.5), ("kept", 1.5))
+    ]
+    data = {**DPO["data"], "corpora": corpora[:2], "held_out": corpora[2:]}
+    path = tmp_path / "pairs.yaml"
+    path.write_text(yaml.safe_dump({**DPO, "data": data}))
+    return str(path)
+
+
+@pytest.fixture
+def dpo(
+    lemma: Callable[..., None],
+    lemma_process: Callable[..., subprocess.CompletedProcess],
+    pairs_config: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., Path]:
+    """Run a verb on pairs in a folder of the given name, its figures in ``figures.jsonl``; return the folder."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+    def run(verb: str, name: str, *flags: str, probes: tuple[tuple[str, dict], ...] = (), ranks: int = 1) -> Path:
+        folder = tmp_path / name
+        callbacks = [
+            {"class_path": f"probes.{probe}", "init_args": args}
+            for probe, args in (("SaveFigures", {"folder": str(folder)}), *probes)
+        ]
+        arguments = ["--config", pairs_config, "--trainer.default_root_dir", str(folder)]
+        arguments += ["--trainer.callbacks", json.dumps(callbacks), *flags]
+        if ranks == 1:
+            lemma(verb, *arguments)
+        else:
+            done = lemma_process(verb, *arguments, "--trainer.devices", str(ranks))
+            assert done.returncode == 0, done.stderr
+        return folder
+
+    return run
+
+
+@pytest.fixture
+def figures() -> Callable[[Path], list[dict[str, float]]]:
+    """Read the figures that a run of ``dpo`` logged, a dictionary a step or validation."""
+    return lambda run: [json.loads(line) for line in (run / "figures.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
-"""Callbacks for tests: they kill their own process, keep gradients, note modes and normalisers."""
+"""Callbacks for tests: they kill their own process, keep gradients and figures, note modes and normalisers."""
 
+import json
 import os
 from pathlib import Path
 from typing import ClassVar
@@ -63,3 +64,32 @@ class WindowWeights(Callback):
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         self.seen.append(batch.window_weight.dtype)
+
+
+class SaveFigures(Callback):
+    """Writes what rank 0 has logged of each step into ``figures.jsonl``, and of each validation.
+
+    Args:
+        folder: Where to; a resumed run goes on in the same file.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.path = Path(folder) / "figures.jsonl"
+        self.last = 0
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        self._write(trainer)  # only now is the step before logged: callbacks come before the module
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        self._write(trainer, always=True)
+
+    def on_validation_end(self, trainer, pl_module) -> None:
+        self._write(trainer, always=True)
+
+    def _write(self, trainer, *, always: bool = False) -> None:
+        if trainer.global_rank == 0 and (always or trainer.global_step != self.last):
+            self.last = trainer.global_step
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            with self.path.open("a") as stream:
+                stream.write(json.dumps({"step": trainer.global_step, **figures}) + "\n")

@@ -72,7 +72,8 @@ def assert_same_trajectory(one, other, *, num_steps: int) -> None:
 
 
 def test_packed_and_padded_train_alike(trajectory, monkeypatch):
-    monkeypatch.setattr("lemma.datamodule.attention_break_even", lambda config: float("inf"))  # pack all that fits
+    infinite = "lemma.datamodule.layout.attention_break_even"
+    monkeypatch.setattr(infinite, lambda config: float("inf"))  # pack all that fits
     cut = ("--data.batch_size", "4", "--trainer.accumulate_grad_batches", "2")
     padded = trajectory("padded", *cut, "--data.layout", "padded")
     packed = trajectory("packed", *cut, "--data.layout", "packed")

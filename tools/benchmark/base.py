@@ -1,6 +1,6 @@
 """Makes what both sides start from: a random Llama, a BPE of the rows, an adapter; in Hugging Face's formats."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,8 +8,6 @@ import torch
 
 from benchmark.options import expect
 from lemma.policy import LoraArgs, Policy, PolicyArgs
-from lemma.prompts import PromptArgs, render_completion, render_messages
-from lemma.types import Problem
 
 HEAD_WIDTH = 32
 MAX_LENGTH = 2048
@@ -39,20 +37,18 @@ class BaseArgs:
         expect(self.hidden % HEAD_WIDTH == 0, "hidden", f"a multiple of {HEAD_WIDTH}", self.hidden)
 
 
-def make_base(args: BaseArgs, problems: Sequence[Problem], folder: Path, *, seed: int) -> int:
+def make_base(args: BaseArgs, texts: Iterable[tuple[list[dict[str, str]], str]], folder: Path, *, seed: int) -> int:
     """Write the base model and its tokenizer, and return the parameters that multiply: all but the input embedding.
 
     Args:
         args: Shape.
-        problems: Text for the tokenizer.
+        texts: (messages, completion) that the tokenizer is trained on.
         folder: Where to.
         seed: Of the weights.
     """
     from make_tiny_policy import train_tokenizer
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    prompt = PromptArgs()
-    texts = ((render_messages(problem.problem, prompt), render_completion(problem, prompt)) for problem in problems)
     tokenizer = train_tokenizer(texts, vocab_size=args.vocab)
     config = LlamaConfig(
         vocab_size=args.vocab,
@@ -72,7 +68,7 @@ def make_base(args: BaseArgs, problems: Sequence[Problem], folder: Path, *, seed
     return model.num_parameters() - model.get_input_embeddings().weight.numel()
 
 
-def make_adapter(args: BaseArgs, base: Path, folder: Path, *, seed: int) -> None:
+def make_adapter(args: BaseArgs, base: Path, folder: Path, *, seed: int, scale: float = 0.0) -> None:
     """Write the adapter that both sides train on.
 
     Args:
@@ -80,7 +76,11 @@ def make_adapter(args: BaseArgs, base: Path, folder: Path, *, seed: int) -> None
         base: Folder of the base model.
         folder: Where to.
         seed: Of the weights.
+        scale: Standard deviation of the B matrices; 0 leaves the policy what the base is.
     """
     torch.manual_seed(seed)
-    lora = LoraArgs(r=args.lora_r, alpha=2 * args.lora_r)
-    Policy(PolicyArgs(base=str(base), lora=lora)).save(folder)
+    policy = Policy(PolicyArgs(base=str(base), lora=LoraArgs(r=args.lora_r, alpha=2 * args.lora_r)))
+    for name, parameter in policy.named_parameters():
+        if ".lora_B." in name:
+            torch.nn.init.normal_(parameter, std=scale)
+    policy.save(folder)

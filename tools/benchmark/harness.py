@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from benchmark.meter import machine
 from benchmark.options import BenchArgs
 from benchmark.reference import TOOLS, reference_python
-from benchmark.report import Record, summarise, table
+from benchmark.report import Record, format_rate, summarise, table
 from lemma.files import keep_previous, write_json
 from lemma.types import InputError
 
@@ -30,7 +30,7 @@ class Prepared:
     Attributes:
         lemma: Maps a run's folder to the command of Lemma's side, which writes ``record.json`` there.
         reference: Maps a run's folder and an interpreter to that of the other side.
-        flops_per_token: Of the model, forward and backward.
+        flops_per_token: Of the model, for a token of a sequence, all passes together.
         facts: For the report.
     """
 
@@ -56,11 +56,14 @@ class Workload:
         prepare: Makes everything both sides read, in a folder.
         check: Compares a repeat: (args, folder, Lemma's run, the reference's) → figures for the report. Raises an
             InputError where the two did not do the same work.
+        units: What is counted, tokens among it: name → (record) → how many in each step. Lemma's rate over the
+            reference's is that of the first.
     """
 
     args: type[BenchArgs]
     prepare: Callable[[Any, Path], Prepared]
     check: Callable[[Any, Path, Run, Run], dict[str, float]]
+    units: dict[str, Callable[[Record], list[int]]]
 
 
 def bench(name: str, workload: Workload, args: BenchArgs) -> None:
@@ -94,15 +97,15 @@ def bench(name: str, workload: Workload, args: BenchArgs) -> None:
         finally:
             keep_previous(out)
             write_json(out, report)
-    _show(args, report)
+    _show(args, report, list(workload.units))
     print(f"Written: {out}")
 
 
-def _show(args: BenchArgs, report: dict[str, Any]) -> None:
+def _show(args: BenchArgs, report: dict[str, Any], units: list[str]) -> None:
     """Print the table, and what stands behind it."""
     lemma, reference = (report["records"][side][0]["versions"] for side in ("lemma", "reference"))
     names = {"lemma": "Lemma", "reference": f"{_title('reference', args)} {reference[args.against]}"}
-    print(f"\n{table(report['summary'], names)}\n")
+    print(f"\n{table(report['summary'], names, units)}\n")
     gpu = report["records"]["lemma"][0]["gpu"]
     print(
         f"{gpu or report['machine']['cpu']}, threads {args.num_threads}, {args.precision}; steps {args.steps}, repeats "
@@ -131,12 +134,18 @@ def _measure(workload: Workload, args: BenchArgs, python: str, folder: Path, rep
             _run(prepared.lemma(run) if side == "lemma" else prepared.reference(run, python), args)
             record = json.loads((run / "record.json").read_text())
             runs.append(Run(run, record))
-            rates = [tokens / seconds for tokens, seconds in zip(record["tokens"], record["seconds"], strict=True)]
-            shown = {name: value for name, value in record.items() if name != "sequences"}
-            records[side].append(shown | {"rates": rates[args.warmup :]})
-            print(f"{median(rates[args.warmup :]):,.0f} tokens/s, {record['peak_memory'] / 1e9:.2f} GB", flush=True)
+            rates = {name: _rates(count(record), record["seconds"], args) for name, count in workload.units.items()}
+            shown = {name: value for name, value in record.items() if name != "examples"}
+            records[side].append(shown | {"rates": rates})
+            unit, measured = next(iter(rates.items()))
+            print(f"{format_rate(median(measured))} {unit}/s, {record['peak_memory'] / 1e9:.2f} GB", flush=True)
         report["checks"].append(workload.check(args, folder, *runs))
     report["summary"] = summarise(**records, flops_per_token=prepared.flops_per_token, matmul=matmul)
+
+
+def _rates(counts: list[int], seconds: list[float], args: BenchArgs) -> list[float]:
+    """Return how many a second came in each step that is measured."""
+    return [count / time for count, time in zip(counts, seconds, strict=True)][args.warmup :]
 
 
 def _title(side: str, args: BenchArgs) -> str:

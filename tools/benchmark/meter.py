@@ -5,6 +5,7 @@ Nothing is computed while the clock runs: steps leave marks and references, whic
 
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -43,27 +44,28 @@ class Meter:
         """Note the end of a step.
 
         Args:
-            loss: () mean loss over the step's completion tokens, detached, in nats.
+            loss: () the step's, detached, in nats: the mean over completion tokens, or over pairs.
             batch: What the model saw; kept until ``record`` reads it.
         """
         self._marks.append(self._now())
         self._steps.append((loss, batch))
 
-    def record(self, sequences: Callable[[Any], Iterable[Sequence]], packages: tuple[str, ...]) -> dict[str, Any]:
+    def record(self, examples: Callable[[Any], Iterable[list[Sequence]]], packages: tuple[str, ...]) -> dict[str, Any]:
         """Return what was noted, one entry a step in each list.
 
         Args:
-            sequences: Takes a batch apart.
+            examples: Takes a batch apart, into the sequences of each example: one, or those of a pair, chosen first.
             packages: Names of packages whose versions belong to the record.
         """
         memory = peak_memory(self._cuda)
-        batches = [list(sequences(batch)) for _, batch in self._steps]
+        steps = [list(examples(batch)) for _, batch in self._steps]
+        batches = [list(itertools.chain(*step)) for step in steps]
         return {
             "seconds": self._seconds(),
             "tokens": [sum(len(prompt) + len(completion) for prompt, completion in batch) for batch in batches],
             "completion_tokens": [sum(len(completion) for _, completion in batch) for batch in batches],
             "losses": [float(loss) for loss, _ in self._steps],
-            "sequences": [sorted(map(_digest, batch)) for batch in batches],
+            "examples": [sorted(map(_digest, step)) for step in steps],
             "peak_memory": memory,
             "memory_before_training": self._memory_before,
             "threads": torch.get_num_threads(),
@@ -123,5 +125,5 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _digest(sequence: Sequence) -> str:
-    return hashlib.sha256(json.dumps(sequence).encode()).hexdigest()[:16]
+def _digest(example: list[Sequence]) -> str:
+    return hashlib.sha256(json.dumps(example).encode()).hexdigest()[:16]

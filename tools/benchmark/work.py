@@ -1,4 +1,4 @@
-"""Decides whether two trainers did the same work: same sequences each step, same losses, same adapter at the end."""
+"""Decides whether two trainers did the same work: same examples each step, same losses, same adapter at the end."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ def check_steps(lemma: dict[str, Any], reference: dict[str, Any], *, precision: 
         precision: Decides the tolerance.
 
     Raises:
-        InputError: If a step's sequences, tokens or loss differ; says which step, and the numbers.
+        InputError: If a step's examples, tokens or loss differ; says which step, and the numbers.
     """
     counts = len(lemma["losses"]), len(reference["losses"])
     if counts[0] != counts[1]:
@@ -29,10 +29,10 @@ def check_steps(lemma: dict[str, Any], reference: dict[str, Any], *, precision: 
     for step in range(counts[0]):
         for name in ("tokens", "completion_tokens"):
             _expect_equal(step, name.replace("_", " "), lemma[name][step], reference[name][step])
-        mine, theirs = set(lemma["sequences"][step]), set(reference["sequences"][step])
+        mine, theirs = set(lemma["examples"][step]), set(reference["examples"][step])
         if mine != theirs:
             raise InputError(
-                f"the sides did different work: step {step + 1}: {len(mine - theirs)} of Lemma's {len(mine)} sequences "
+                f"the sides did different work: step {step + 1}: {len(mine - theirs)} of Lemma's {len(mine)} examples "
                 "are not among the reference's."
             )
         loss, other = lemma["losses"][step], reference["losses"][step]

@@ -4,6 +4,7 @@ from lemma.callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoint
 from lemma.callbacks.data import DataMonitor
 from lemma.callbacks.export import AdapterExport
 from lemma.callbacks.monitor import TrainingMonitor
+from lemma.callbacks.preferences import PreferenceMonitor
 from lemma.callbacks.records import EvaluationFiles, PassAtKCurves, SampleTable
 from lemma.callbacks.run_files import RunFiles, refuse_missing_checkpoint, refuse_other_run
 
@@ -14,6 +15,7 @@ __all__ = [
     "EvaluationFiles",
     "LastCheckpoint",
     "PassAtKCurves",
+    "PreferenceMonitor",
     "RunFiles",
     "SampleTable",
     "TrainingMonitor",

@@ -94,18 +94,25 @@ def calculate(left: int, operator: str, right: int) -> int:
     return left * right if operator == "*" else left // right
 
 
-def write(problem_id: str, skeleton: Skeleton, calculate: Callable[[int, str, int], int] = calculate) -> Problem:
+def take_step(left: int, operator: str, right: int) -> tuple[str, int]:
+    """Return what is written of a step: its operator and its result."""
+    return operator, calculate(left, operator, right)
+
+
+def write(
+    problem_id: str, skeleton: Skeleton, take_step: Callable[[int, str, int], tuple[str, int]] = take_step
+) -> Problem:
     """Return a skeleton as a problem with names, one solution line a step, and the last result as the answer.
 
     Args:
         problem_id: The ``Problem.id``.
         skeleton: One of ``skeletons``.
-        calculate: Function of (left, operator, right) that gives a step's result; another one writes other solutions,
-            such as wrong ones, whose later steps go on from its results.
+        take_step: Function of (left, operator, right) that gives a step's operator and result; another one writes
+            other solutions, such as wrong ones, whose later steps go on from its results.
     """
     template = TEMPLATES[skeleton.level][skeleton.template]
     names = _draw_names(_digest(skeleton))
-    equations = _work(template.steps, skeleton.operands, calculate)
+    equations = _work(template.steps, skeleton.operands, take_step)
     operands = dict(zip("abcd", skeleton.operands, strict=False))
     lines = [
         f"{step.partition(':')[0].format(**names)}: {left} {operator} {right} = {result}"
@@ -132,7 +139,7 @@ def _by_split(level: int) -> dict[str, tuple[Skeleton, ...]]:
     found: dict[str, list[Skeleton]] = {split: [] for split in SPLITS}
     for index, template in enumerate(TEMPLATES[level]):
         for operands in itertools.product(*template.ranges):
-            if _is_sound(_work(template.steps, operands, calculate)):
+            if _is_sound(_work(template.steps, operands, take_step)):
                 skeleton = Skeleton(level, index, operands)
                 bucket = _digest(skeleton) % 100
                 split = next(name for name, end in zip(SPLITS, _SPLIT_ENDS, strict=True) if bucket < end)
@@ -149,15 +156,15 @@ def _is_sound(equations: list[tuple[int, str, int, int]]) -> bool:
 
 
 def _work(
-    steps: tuple[str, ...], operands: tuple[int, ...], calculate: Callable[[int, str, int], int]
+    steps: tuple[str, ...], operands: tuple[int, ...], take_step: Callable[[int, str, int], tuple[str, int]]
 ) -> list[tuple[int, str, int, int]]:
     """Return (left, operator, right, result) of each step."""
     values = dict(zip("abcd", operands, strict=False))
     equations = []
     for step, letter in zip(steps, "xyz", strict=False):
         left, operator, right = step.partition(": ")[2].split()
-        values[letter] = calculate(values[left], operator, values[right])
-        equations.append((values[left], operator, values[right], values[letter]))
+        written, values[letter] = take_step(values[left], operator, values[right])
+        equations.append((values[left], written, values[right], values[letter]))
     return equations
 
 

@@ -1,7 +1,8 @@
 """Decides which training problems are left out because they come twice or are being tested on, and says so.
 
 1. A problem that is also in a benchmark, or in the held-out data, is dropped (``contamination.py`` finds them).
-2. Of rows that come twice, within a corpus or across corpora, the first is kept, in the order of the configuration.
+2. A pair goes with its problem: what the user's last message puts.
+3. Of rows that come twice, within a corpus or across corpora, the first is kept, in the order of the configuration.
 """
 
 from collections import Counter
@@ -12,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from lemma.corpora.contamination import Match, find_contaminated
-from lemma.corpora.loading import Corpus
-from lemma.types import InputError, Problem
+from lemma.corpora.corpus import Corpus
+from lemma.corpora.split import Item, identity, problem_key
+from lemma.types import InputError
 
 DEDUPLICATE = ("rows", "problems", "off")
 DECONTAMINATE = ("ngrams", "exact", "off")
@@ -24,7 +26,8 @@ class CleaningArgs:
     """What is left out of training before anything is drawn from it."""
 
     deduplicate: str = "rows"
-    """rows: the same problem with the same solution comes once; problems: each problem comes once; or off."""
+    """rows: the same problem with the same solution, or the same pair, comes once; problems: each problem comes once,
+    of its pairs the first; or off."""
     decontaminate: str = "ngrams"
     """ngrams: drop what is in a benchmark or shares long runs of words with it; exact: what is in it; or off."""
     on_overlap: str = "drop"
@@ -69,12 +72,12 @@ class Cleaning:
         return "\n".join(lines) or "No training problem comes twice or is tested on."
 
 
-def clean(corpora: Sequence[Corpus], tested: Sequence[Problem], args: CleaningArgs) -> Cleaning:
+def clean(corpora: Sequence[Corpus], tested: Sequence[Item], args: CleaningArgs) -> Cleaning:
     """Return what is to be left out of the training corpora.
 
     Args:
         corpora: To train on.
-        tested: Benchmark and held-out problems.
+        tested: Benchmark and held-out problems, or pairs.
         args: What to look for.
 
     Raises:
@@ -85,7 +88,7 @@ def clean(corpora: Sequence[Corpus], tested: Sequence[Problem], args: CleaningAr
     rows: list[dict[str, Any]] = []
     if args.decontaminate != "off" and tested:
         matches = find_contaminated(
-            [corpus.problems for corpus in corpora],
+            [corpus.items for corpus in corpora],
             np.concatenate([corpus.keys for corpus in corpora]),
             tested,
             ngrams=args.decontaminate == "ngrams",
@@ -122,9 +125,9 @@ def _deduplicate(corpora: Sequence[Corpus], dropped: list[np.ndarray], what: str
     return rows
 
 
-def _refuse(corpora: Sequence[Corpus], tested: Sequence[Problem], matches: Sequence[Match], args: CleaningArgs) -> None:
+def _refuse(corpora: Sequence[Corpus], tested: Sequence[Item], matches: Sequence[Match], args: CleaningArgs) -> None:
     exact = {match.tested for match in matches if match.kind == "exact"}
-    sizes = Counter(problem.source for problem in tested)
+    sizes = Counter(source for source, _ in {(one.source, problem_key(identity(one))) for one in tested})
     for source, found in Counter(tested[number].source for number in exact).items():
         if 2 * found > sizes[source]:
             raise InputError(
@@ -135,15 +138,14 @@ def _refuse(corpora: Sequence[Corpus], tested: Sequence[Problem], matches: Seque
         problem = tested[matches[0].tested]
         raise InputError(
             f"{len(matches)} training problems are also tested on, the first as {problem.source} {problem.id}: "
-            f"{problem.problem[:80]!r}. Remove them, or set --data.cleaning.on_overlap drop."
+            f"{identity(problem)[:80]!r}. Remove them, or set --data.cleaning.on_overlap drop."
         )
 
 
-def _row(corpus: Corpus, index: int, reason: str, tested: Problem | None = None, match: Match | None = None) -> dict:
-    problem = corpus.problems[index]
+def _row(corpus: Corpus, index: int, reason: str, tested: Item | None = None, match: Match | None = None) -> dict:
     row = {
         "source": corpus.source,
-        "id": problem.id,
+        "id": corpus.items[index].id,
         "where": corpus.store.where(int(corpus.rows[index])),
         "reason": reason,
     }

@@ -17,8 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lemma.corpora.split import identity, problem_key
-from lemma.types import Problem
+from lemma.corpora.split import Item, identity, problem_key
 
 WORDS = 13  # of an n-gram
 OVERLAP = 0.5  # of the tested problem's n-grams
@@ -53,26 +52,30 @@ class Match(NamedTuple):
 
 
 def find_contaminated(
-    corpora: Sequence[Sequence[Problem]], keys: np.ndarray, tested: Sequence[Problem], *, ngrams: bool
+    corpora: Sequence[Sequence[Item]],
+    keys: np.ndarray,
+    tested: Sequence[Item],
+    *,
+    ngrams: bool,
 ) -> list[Match]:
     """Return the training problems that match a tested problem, by row; of several matches of a row, the best.
 
     Args:
-        corpora: Training problems, corpus after corpus.
+        corpora: Training problems or pairs, corpus after corpus.
         keys: (N,) uint64, ``problem_key`` of each of them.
-        tested: Benchmark and held-out problems.
+        tested: Benchmark and held-out problems, or pairs.
         ngrams: Also compare runs of words, not only whole problems.
     """
     by_key = {problem_key(identity(problem)): number for number, problem in reversed(list(enumerate(tested)))}
     hits = np.flatnonzero(np.isin(keys, np.fromiter(by_key, dtype=np.uint64, count=len(by_key))))
     matches = {int(row): Match(int(row), by_key[int(keys[row])], "exact", 1.0) for row in hits}
     if ngrams:
-        for match in _ngram_matches(corpora, tested):
+        for match in _ngram_matches(corpora, keys, tested):
             matches.setdefault(match.row, match)
     return [matches[row] for row in sorted(matches)]
 
 
-def _ngram_matches(corpora: Sequence[Sequence[Problem]], tested: Sequence[Problem]) -> Iterator[Match]:
+def _ngram_matches(corpora: Sequence[Sequence[Item]], keys: np.ndarray, tested: Sequence[Item]) -> Iterator[Match]:
     """Yield the best match by n-grams of each training problem that has one."""
     texts = [_words(identity(problem)) for problem in tested]
     grams = [_ngrams(words) for words in texts]
@@ -81,14 +84,16 @@ def _ngram_matches(corpora: Sequence[Sequence[Problem]], tested: Sequence[Proble
         for gram in some:
             index[gram].append(number)
     frequency: Counter[str] = Counter()
+    counted: set[int] = set()  # a problem with many solutions or pairs is one that has the phrase
     shared: dict[int, list[str]] = {}
-    row = -1
     for row, problem in enumerate(problem for corpus in corpora for problem in corpus):
         found = [gram for gram in _ngrams(_words(identity(problem))) if gram in index]
         if found:
-            frequency.update(found)
+            if (key := int(keys[row])) not in counted:
+                counted.add(key)
+                frequency.update(found)
             shared[row] = found
-    limit = max(COMMON, COMMON_SHARE * (row + 1))
+    limit = max(COMMON, COMMON_SHARE * len(np.unique(keys)))
     rare = [sum(frequency[gram] <= limit for gram in some) for some in grams]
     numbers = [_numbers(words) for words in texts]
     problems = _Rows(corpora)
@@ -107,11 +112,11 @@ def _ngram_matches(corpora: Sequence[Sequence[Problem]], tested: Sequence[Proble
 class _Rows:
     """Training problems by their number among all."""
 
-    def __init__(self, corpora: Sequence[Sequence[Problem]]) -> None:
+    def __init__(self, corpora: Sequence[Sequence[Item]]) -> None:
         self._corpora = corpora
         self._ends = np.cumsum([len(corpus) for corpus in corpora])
 
-    def __getitem__(self, row: int) -> Problem:
+    def __getitem__(self, row: int) -> Item:
         number = int(np.searchsorted(self._ends, row, side="right"))
         return self._corpora[number][row - (int(self._ends[number - 1]) if number else 0)]
 

@@ -1,88 +1,27 @@
-"""Decides how a corpus becomes problems: read, adapt, filter, cap, with every loss accounted for."""
+"""Decides how a corpus becomes problems or pairs: read, adapt, filter, cap, with every loss accounted for."""
 
 import functools
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from tabulate import tabulate
 
 from lemma.corpora import arithmetic, mapped
+from lemma.corpora.corpus import Corpus
+from lemma.corpora.pairing import pairing_report
 from lemma.corpora.reading import files_sha256, locate, read_hub, read_local
 from lemma.corpora.registry import ADAPTERS, ARITHMETIC, MAPPED, CorpusArgs
 from lemma.corpora.rows import BadRow, Row, subject
-from lemma.corpora.split import in_fold
-from lemma.corpora.store import Placed, ProblemStore, cached_folder, code_hash, write_store
-from lemma.types import InputError, Problem
+from lemma.corpora.split import Item, in_fold
+from lemma.corpora.store import NOUNS, Account, Placed, Store, cached_folder, code_hash, write_store
+from lemma.types import InputError
 
 GENERATED_ROWS = 2000
 """Problems of the arithmetic corpus where ``max_rows`` is null."""
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """A loaded corpus and the account of what is not in it."""
-
-    args: CorpusArgs
-    """What was asked for."""
-    store: ProblemStore
-    """Every row that could be read."""
-    rows: np.ndarray
-    """(N,) int64, the rows of the store that were asked for, in the order of the data, at least one."""
-    num_filtered: int
-    """Problems that `where` and `fold` left out."""
-    num_capped: int
-    """Problems that `max_rows` left out."""
-    sha256: str
-    """Hash of the local file's bytes; of all readable problems before filter and cap for hub and generated data."""
-
-    @property
-    def source(self) -> str:
-        """Return the label in metrics and logs; every problem has it."""
-        return self.store.source
-
-    @property
-    def bad_rows(self) -> list[str]:
-        """Return ``where: reason`` of each row that could not be read; empty unless `on_bad_row` is skip."""
-        return self.store.bad_rows
-
-    @property
-    def keys(self) -> np.ndarray:
-        """Return (N,) uint64, ``problem_key`` of each problem."""
-        return self.store.keys[self.rows]
-
-    @functools.cached_property
-    def problems(self) -> Sequence[Problem]:
-        """Return the problems, read from disk when they are asked for."""
-        return Selection(self.store, self.rows)
-
-
-class Selection(Sequence[Problem]):
-    """Some rows of a store, in order."""
-
-    def __init__(self, store: ProblemStore, rows: np.ndarray) -> None:
-        """See the class."""
-        self._store, self._rows = store, rows
-
-    def __len__(self) -> int:
-        """Return the number of problems."""
-        return len(self._rows)
-
-    def __getitem__(self, index: int | slice) -> Problem | list[Problem]:
-        """Return a problem, or a list of them."""
-        if isinstance(index, slice):
-            return [self._store[row] for row in self._rows[index]]
-        return self._store[self._rows[index]]
-
-    def __eq__(self, other: object) -> bool:
-        """Return whether the other has equal problems in the same order."""
-        return isinstance(other, Sequence) and list(self) == list(other)
-
-    __hash__ = None
 
 
 def load_corpus(args: CorpusArgs, *, root: str | None, seed: int, cache: Path | None = None) -> Corpus:
@@ -95,14 +34,16 @@ def load_corpus(args: CorpusArgs, *, root: str | None, seed: int, cache: Path | 
         cache: Folder in which what was read is kept for the next time; None keeps it until the corpus is let go of.
 
     Raises:
-        InputError: If there is nothing to read, a row is bad and not to be skipped, or no problem is left.
+        InputError: If there is nothing to read, a row is bad and not to be skipped, no problem has both a right
+            and a wrong completion where pairs are to be made, or nothing is left.
     """
     source = args.source or args.name
     rows, sha256 = _open(args, root, seed)
     generated = {"num": args.max_rows, "seed": seed, "where": args.where} if args.name == ARITHMETIC else None
+    noun = "preferences" if args.holds_pairs else "problems"
     key = {
-        "kind": "problems",
-        "code": code_hash("corpora", "answers"),
+        "kind": noun,
+        "code": code_hash("corpora", "answers", "prompts"),
         "sha256": sha256,
         "generated": generated,
         "args": {name: value for name, value in asdict(args).items() if name in _DECISIVE},
@@ -111,11 +52,12 @@ def load_corpus(args: CorpusArgs, *, root: str | None, seed: int, cache: Path | 
     place = Path(tempfile.mkdtemp(prefix="lemma-")) if temporary else cache
 
     def build(folder: Path) -> None:
-        bad_rows: list[str] = []
-        write_store(folder, _adapt(rows, args, source, bad_rows), bad_rows, skip_repeated=args.on_bad_row == "skip")
+        account = Account()
+        items = _adapt(rows, args, source, account)
+        write_store(folder, noun, items, account, skip_repeated=args.on_bad_row == "skip")
 
     try:
-        store = ProblemStore(cached_folder(place, key, build), source)
+        store = Store(cached_folder(place, key, build), source)
         if temporary:
             weakref.finalize(store, shutil.rmtree, place, ignore_errors=True)
         return _select(store, args, seed, sha256 or store.sha256)
@@ -125,24 +67,17 @@ def load_corpus(args: CorpusArgs, *, root: str | None, seed: int, cache: Path | 
         raise
 
 
-def reading_report(corpora: dict[str, list[Corpus]]) -> str:
-    """Return what was read, as a table, and each row that was skipped, with its place and the reason.
-
-    Args:
-        corpora: Corpora by what they are for, e.g. train or benchmark.
-    """
-    rows = [
-        [kind, corpus.source, len(corpus.rows), len(corpus.bad_rows), corpus.num_filtered, corpus.num_capped]
-        for kind, group in corpora.items()
-        for corpus in group
-    ]
-    table = tabulate(rows, ["for", "corpus", "read", "bad rows", "filtered out", "over the cap"])
-    skipped = [f"skipped {reason}" for group in corpora.values() for corpus in group for reason in corpus.bad_rows]
-    return "\n".join([table, *skipped])
-
-
-_DECISIVE = ("name", "path", "split", "columns", "subset", "revision", "on_bad_row")
+_DECISIVE = ("name", "path", "split", "columns", "subset", "revision", "on_bad_row", "pairs_per_problem")
 """Keys of ``CorpusArgs`` that decide what is read, besides the bytes of the file."""
+
+
+_MORE = (
+    "Pairs need problems that are solved sometimes: sample more completions of each, at a higher temperature or from "
+    "a policy that is right more, or less, often."
+)
+
+_Adapted = tuple[Sequence[Item], str | None, Mapping[str, int]]
+"""Fields of a ``Pairing``, whose list may also be a problem."""
 
 
 def _open(args: CorpusArgs, root: str | None, seed: int) -> tuple[Iterable[Row | BadRow | Placed], str | None]:
@@ -174,40 +109,50 @@ def _read_subsets(name: str, subsets: tuple[str | None, ...], args: CorpusArgs, 
         )
 
 
-def _adapt(
-    rows: Iterable[Row | BadRow | Placed], args: CorpusArgs, source: str, bad_rows: list[str]
-) -> Iterator[Placed]:
-    """Yield the problem of each row; append ``where: reason`` of a bad one to ``bad_rows``, or raise it."""
+def _adapt(rows: Iterable[Row | BadRow | Placed], args: CorpusArgs, source: str, account: Account) -> Iterator[Placed]:
+    """Yield the problem or the pairs of each row; put ``where: reason`` of a bad one into the account, or raise it."""
     if args.name == ARITHMETIC:
         yield from rows
         return
-    to_problem, wanted, left = _adapter_function(args), _wanted(args.where), args.max_rows if args.streaming else None
+    adapt, wanted, left = _adapter_function(args), _wanted(args.where), args.max_rows if args.streaming else None
     for row in rows:
         try:
             if isinstance(row, BadRow):
                 raise InputError(row.reason)
-            problem = to_problem(row, source)
+            items, outcome, unused = adapt(row, source)
         except ValueError as error:
             if args.on_bad_row == "error":
                 raise InputError(f"{row.where}: {error} (`on_bad_row: skip` leaves out such rows.)") from error
-            bad_rows.append(f"{row.where}: {error}")
+            account.bad_rows.append(f"{row.where}: {error}")
             continue
-        yield Placed(problem, row.where)
-        if left is not None and all(_comparable(getattr(problem, key)) in values for key, values in wanted.items()):
-            left -= 1
-            if not left:
-                return
+        account.outcomes.update([outcome] if outcome else [])
+        account.unused.update(unused)
+        for item in items:
+            yield Placed(item, row.where)
+            if left is not None and all(_comparable(getattr(item, key)) in values for key, values in wanted.items()):
+                left -= 1
+                if not left:
+                    return
 
 
-def _adapter_function(args: CorpusArgs) -> Callable[[Row, str], Problem]:
+def _adapter_function(args: CorpusArgs) -> Callable[[Row, str], _Adapted]:
+    """Return a function of (row, source) → what the row gives: one problem, or any number of pairs."""
+    if args.holds_pairs:
+        to_preferences = ADAPTERS[args.name].to_preferences
+        return lambda row, source: to_preferences(row, source, args.pairs_per_problem)
     if args.name == MAPPED:
-        return functools.partial(mapped.to_problem, columns=args.columns)
-    return ADAPTERS[args.name].to_problem
+        to_problem = functools.partial(mapped.to_problem, columns=args.columns)
+    else:
+        to_problem = ADAPTERS[args.name].to_problem
+    return lambda row, source: ([to_problem(row, source)], None, {})
 
 
-def _select(store: ProblemStore, args: CorpusArgs, seed: int, sha256: str) -> Corpus:
+def _select(store: Store, args: CorpusArgs, seed: int, sha256: str) -> Corpus:
     """Filter and cap."""
     if not len(store):
+        if store.outcomes:
+            counts = pairing_report(store.source, store.outcomes, store.unused)
+            raise InputError(f"corpus: {args.path} gives no preference pair. {counts} {_MORE}")
         raise InputError(f"{store.source}: every row is bad; the first: {store.bad_rows[0]}")
     for key in ("level", "subject"):
         if key in (args.columns or {}) and not any(value is not None for value in store.column(key)):
@@ -216,14 +161,14 @@ def _select(store: ProblemStore, args: CorpusArgs, seed: int, sha256: str) -> Co
     if args.fold is not None:
         kept = kept[in_fold(store.keys[kept], args.fold, args.folds)]
         if not len(kept):
-            raise InputError(f"corpus: the fold {args.fold!r} of {args.folds} has no problem of {store.source}.")
+            raise InputError(f"corpus: the fold {args.fold!r} of {args.folds} has no {_noun(store)} of {store.source}.")
     capped = kept
     if args.max_rows is not None and len(kept) > args.max_rows:
         capped = kept[np.sort(np.random.default_rng(seed).permutation(len(kept))[: args.max_rows])]
     return Corpus(args, store, capped, len(store) - len(store.repeated) - len(kept), len(kept) - len(capped), sha256)
 
 
-def _matching(store: ProblemStore, where: dict[str, list] | None) -> np.ndarray:
+def _matching(store: Store, where: dict[str, list] | None) -> np.ndarray:
     """Return the rows whose level and subject are among the values asked for, (N,) int64."""
     kept = np.ones(len(store), dtype=bool)
     kept[store.repeated] = False
@@ -231,8 +176,12 @@ def _matching(store: ProblemStore, where: dict[str, list] | None) -> np.ndarray:
         kept &= np.fromiter((_comparable(value) in values for value in store.column(key)), dtype=bool)
     if not kept.any():
         exist = "; ".join(f"{key}: {', '.join(_values(store, key))}" for key in where)
-        raise InputError(f"corpus: `where` {where} leaves no problem of {store.source}, which has {exist}.")
+        raise InputError(f"corpus: `where` {where} leaves no {_noun(store)} of {store.source}, which has {exist}.")
     return np.flatnonzero(kept)
+
+
+def _noun(store: Store) -> str:
+    return NOUNS[store.noun].name
 
 
 def _wanted(where: dict[str, list] | None) -> dict[str, set]:
@@ -243,5 +192,5 @@ def _comparable(value: str | int | None) -> str | int | None:
     return subject(value) if isinstance(value, str) else value
 
 
-def _values(store: ProblemStore, key: str) -> list[str]:
+def _values(store: Store, key: str) -> list[str]:
     return sorted({"null" if value is None else str(value) for value in store.column(key)})

@@ -1,4 +1,4 @@
-r"""Decides where a native solution marks its gold answer: ``#### 42``, ``The answer is: 42``, or a last box.
+r"""Decides where a native solution marks its gold answer: ``#### 42``, ``A: 42``, ``The answer is: 42``, a last box.
 
 Each rule is strict: a mark counts only at the end of the solution, so that a heading or a passing remark is no answer.
 """
@@ -48,6 +48,18 @@ def split_sentence(worked: str) -> tuple[str, str | None]:
     if before and not before.endswith(_SENTENCE_ENDS):
         return worked, answer
     return f"{earlier}{newline}{before}".strip(), answer
+
+
+def split_a_line(worked: str) -> tuple[str, str | None]:
+    """Return (solution, answer) of a worked solution whose last line is ``A: 26``, cleaned as by ``split_hashes``.
+
+    Where the last line is another, the whole text is the solution and the answer None.
+    """
+    before, _, last = f"\n{worked.rstrip()}".rpartition("\n")
+    answer = last.removeprefix("A:").strip()
+    if not last.startswith("A:") or not answer:
+        return worked, None
+    return _ANNOTATION.sub("", before).strip(), without_thousands(answer)
 
 
 def marked_answer(worked: str) -> tuple[str, str | None]:

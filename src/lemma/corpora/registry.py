@@ -12,9 +12,11 @@ from lemma.corpora import (
     aime,
     aimo,
     aqua,
+    graded,
     gsm8k,
     gsm8k_backward,
     gsm8k_platinum,
+    gsm8k_solutions,
     limo,
     mapped,
     math500,
@@ -24,6 +26,7 @@ from lemma.corpora import (
     numinamath,
     openmathinstruct2,
     orca_math,
+    preferences,
     text,
 )
 from lemma.corpora import math as hendrycks_math
@@ -35,9 +38,11 @@ ADAPTERS: dict[str, Adapter] = {
     "aime": aime.ADAPTER,
     "aimo": aimo.ADAPTER,
     "aqua": aqua.ADAPTER,
+    "graded": graded.ADAPTER,
     "gsm8k": gsm8k.ADAPTER,
     "gsm8k_backward": gsm8k_backward.ADAPTER,
     "gsm8k_platinum": gsm8k_platinum.ADAPTER,
+    "gsm8k_solutions": gsm8k_solutions.ADAPTER,
     "limo": limo.ADAPTER,
     "math": hendrycks_math.ADAPTER,
     "math500": math500.ADAPTER,
@@ -47,6 +52,7 @@ ADAPTERS: dict[str, Adapter] = {
     "numinamath": numinamath.ADAPTER,
     "openmathinstruct2": openmathinstruct2.ADAPTER,
     "orca_math": orca_math.ADAPTER,
+    "preferences": preferences.ADAPTER,
     "text": text.ADAPTER,
 }
 """Name → adapter of a native format."""
@@ -60,6 +66,8 @@ _FOLDS = re.compile(r"[1-9][0-9]*/[1-9][0-9]*(/[1-9][0-9]*)?")
 FILTERS: dict[str, tuple[type, ...]] = {"level": (int, type(None)), "subject": (str, type(None))}
 """Key of ``CorpusArgs.where`` → types of the values to keep; null keeps the problems without one."""
 
+_GRADED = tuple(name for name, adapter in ADAPTERS.items() if adapter.graded)
+
 
 @dataclass
 class CorpusArgs:
@@ -68,7 +76,8 @@ class CorpusArgs:
     name: str
     """Format: aime, aimo, aqua, gsm8k, gsm8k_backward, gsm8k_platinum, limo, math, math500, mathinstruct, metamathqa,
     nemotron_cc_math, numinamath, openmathinstruct2, orca_math, text (plain text without a question), mapped (columns
-    that you name) or arithmetic (generated)."""
+    that you name) or arithmetic (generated). Of preference pairs: preferences (prompt, chosen, rejected), graded
+    (records.jsonl of lemma validate) or gsm8k_solutions (OpenAI's example solutions)."""
     path: str | None = None
     """File (.jsonl, .json, .csv, .parquet, .arrow), folder, .tar.gz or hub name; null is the format's own hub name."""
     split: str = "train"
@@ -78,7 +87,8 @@ class CorpusArgs:
     weight: float | None = None
     """Share of the sampled mixture, above 0 and in any unit; null in every corpus takes each row once an epoch."""
     max_rows: int | None = None
-    """Number of problems kept, drawn by seed after `where`; for arithmetic the number generated, 2000 by default."""
+    """Number of problems or pairs kept, drawn by seed after `where`; for arithmetic the number generated, 2000 by
+    default."""
     where: dict[str, list] | None = None
     """Problems to keep: {level: [1, 2], subject: [algebra]}; null in a list keeps the problems without one."""
     fold: str | None = None
@@ -95,9 +105,16 @@ class CorpusArgs:
     streaming: bool = False
     """Read the hub data set row by row without keeping it on the disk (local files always are read row by row)."""
     loss_weight: float = 1.0
-    """Weight of each of the corpus's tokens in the SFT loss, above 0."""
+    """Weight of each of the corpus's tokens in the SFT loss, of each of its pairs in the DPO loss, above 0."""
     on_bad_row: str = "error"
     """What a row that cannot be read does: error, or skip (such rows are counted and reported)."""
+    pairs_per_problem: int = 1
+    """For graded and gsm8k_solutions: pairs of a right and a wrong completion made of one problem, at most."""
+
+    @property
+    def holds_pairs(self) -> bool:
+        """Return whether it is a corpus of preference pairs, not of problems."""
+        return self.name in ADAPTERS and ADAPTERS[self.name].to_preferences is not None
 
     def __post_init__(self) -> None:
         """Refuse what can be known to be wrong before anything is read.
@@ -125,6 +142,10 @@ class CorpusArgs:
                 value = getattr(self, key)
                 _expect(value is None, key, "null for the generated corpus arithmetic", value)
             _expect(not self.streaming, "streaming", "false for the generated corpus arithmetic", self.streaming)
+        most = self.pairs_per_problem
+        _expect(type(most) is int and most >= 1, "pairs_per_problem", "at least 1", most)
+        rule = f"1 for {self.name} (only {' and '.join(_GRADED)} make pairs)"
+        _expect(most == 1 or self.name in _GRADED, "pairs_per_problem", rule, most)
         _check_columns(self.name, self.path, self.columns)
         _check_where(self.where)
 

@@ -62,7 +62,15 @@ def text(row: Row, name: str) -> str:
     Raises:
         InputError: If the column is missing, empty, no text and no number, or holds a lone surrogate.
     """
-    value = column(row, name)
+    return checked_text(column(row, name), name)
+
+
+def checked_text(value: Any, name: str) -> str:
+    """Return a value as ``text`` returns that of a column.
+
+    Raises:
+        InputError: If it is empty, no text and no number, or holds a lone surrogate; names it by ``name``.
+    """
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):

@@ -6,7 +6,10 @@ import unicodedata
 
 import numpy as np
 
-from lemma.types import InputError, Problem
+from lemma.types import InputError, Preference, Problem
+
+Item = Problem | Preference
+"""What a corpus holds: problems, or pairs of completions of a problem."""
 
 FOLDS = ("train", "validation", "test")
 
@@ -36,23 +39,30 @@ def problem_key(text: str) -> int:
     return _hash(comparable(text))
 
 
-def row_key(problem: Problem) -> int:
-    """Return the identity of a problem together with its solution and answer, 64 bits; white space does not count.
+def row_key(item: Item) -> int:
+    """Return the identity of a problem with its solution and answer, or of a pair with its whole prompt, 64 bits.
+
+    White space does not count.
 
     Args:
-        problem: Of any corpus.
+        item: Of any corpus.
     """
-    parts = (problem.problem, problem.solution or "", problem.answer or "")
+    if isinstance(item, Preference):
+        parts = (*(part for message in item.messages for part in message), item.chosen, item.rejected)
+    else:
+        parts = (item.problem, item.solution or "", item.answer or "")
     return _hash("\0".join(" ".join(part.split()) for part in parts))
 
 
-def identity(problem: Problem) -> str:
+def identity(item: Item) -> str:
     """Return the text that says which problem it is: the question, or for plain text, which has none, the text.
 
+    A pair is of the problem that the user's last message puts.
+
     Args:
-        problem: Of any corpus.
+        item: Of any corpus.
     """
-    return problem.problem or problem.solution or ""
+    return item.prompt if isinstance(item, Preference) else item.problem or item.solution or ""
 
 
 def held_out(keys: np.ndarray, share: float) -> np.ndarray:

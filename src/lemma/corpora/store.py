@@ -1,6 +1,6 @@
-"""Decides how problems are kept on disk, so that a corpus of any size takes no memory, and is read once.
+"""Decides how problems and pairs are kept on disk, so that a corpus of any size takes no memory, and is read once.
 
-1. Problems go into an Arrow file, in chunks of ``CHUNK``, with the place each came from and two hashes of its text.
+1. They go into an Arrow file, in chunks of ``CHUNK``, with the place each came from and two hashes of its text.
 2. The file is mapped into memory: the system holds what is looked at, and drops it when it needs the room.
 3. A store's folder is named by a hash of all that decides its content, the code of this package included. It appears
    under that name when it is whole; one that is there is opened, not written again.
@@ -12,67 +12,123 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lemma.corpora.split import identity, problem_key, row_key
+from lemma.corpora.split import Item, identity, problem_key, row_key
 from lemma.files import write_json
-from lemma.types import InputError, Problem
+from lemma.types import InputError, Preference, Problem
 
 CHUNK = 4096
 """Rows of an Arrow record batch; all but the last are full, so a row's batch follows from its number."""
 
 
-class Placed(NamedTuple):
-    """A problem and where it came from, as in ``Row.where``."""
+class _Noun(NamedTuple):
+    """What a store holds.
 
-    problem: Problem
+    Attributes:
+        name: Of one, in messages.
+        plural: Of several.
+        columns: Attributes that are kept, as columns of the Arrow file.
+        make: Function of (source, values of the columns) → one of them.
+    """
+
+    name: str
+    plural: str
+    columns: list[str]
+    make: Callable[..., Item]
+
+
+def _preference(*, messages: list[list[str]], **values: Any) -> Preference:
+    return Preference(messages=tuple((role, content) for role, content in messages), **values)
+
+
+NOUNS = {
+    "problems": _Noun("problem", "problems", ["id", "problem", "solution", "answer", "level", "subject"], Problem),
+    "preferences": _Noun(
+        "pair",
+        "preference pairs",
+        ["id", "messages", "chosen", "rejected", "form", "kind", "level", "subject"],
+        _preference,
+    ),
+}
+"""What a store may hold: ``Problem``s or ``Preference``s."""
+
+
+class Placed(NamedTuple):
+    """A problem or a pair, and where it came from, as in ``Row.where``."""
+
+    item: Item
     where: str
 
 
-class ProblemStore(Sequence[Problem]):
-    """Problems in a folder, in the order in which they were written.
-
-    Args:
-        folder: What ``write_store`` has made.
-        source: Label that its problems get.
+@dataclass
+class Account:
+    """What was met while rows were read, beside those that are kept; filled as they are.
 
     Attributes:
         bad_rows: ``where: reason`` of each row that could not be read.
-        repeated: Problems among them that are not to be used, for their id came before.
-        sha256: Hash of all problems.
-        keys: (N,) uint64, ``problem_key`` of each problem.
-        row_keys: (N,) uint64, ``row_key`` of each problem.
+        outcomes: Problems with graded completions by what came of them (``Pairing.outcome``).
+        unused: Their completions that are in no pair by why (``Pairing.unused``).
+    """
+
+    bad_rows: list[str] = field(default_factory=list)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    unused: Counter[str] = field(default_factory=Counter)
+
+
+class Store(Sequence[Item]):
+    """Problems or pairs in a folder, in the order in which they were written.
+
+    Args:
+        folder: What ``write_store`` has made.
+        source: Label that they get.
+
+    Attributes:
+        noun: Key of ``NOUNS``.
+        bad_rows: ``where: reason`` of each row that could not be read.
+        outcomes: As in ``Account``.
+        unused: As in ``Account``.
+        repeated: Numbers of those that are not to be used, for their id came before.
+        sha256: Hash of all that is kept.
+        keys: (N,) uint64, ``problem_key`` of each.
+        row_keys: (N,) uint64, ``row_key`` of each.
     """
 
     def __init__(self, folder: Path, source: str) -> None:
         self.folder = folder
         self.source = source
         account = json.loads((folder / "account.json").read_text("utf-8"))
+        self.noun: str = account["noun"]
         self.bad_rows: list[str] = account["bad_rows"]
+        self.outcomes: Mapping[str, int] = account["outcomes"]
+        self.unused: Mapping[str, int] = account["unused"]
         self.repeated: list[int] = account["repeated"]
         self.sha256: str = account["sha256"]
+        self._columns, self._make = NOUNS[self.noun].columns, NOUNS[self.noun].make
         self._held: tuple[int, Any] | None = None  # the batch last looked at, and its number
         self.keys: np.ndarray = np.load(folder / "keys.npy", mmap_mode="r")
         self.row_keys: np.ndarray = np.load(folder / "row_keys.npy", mmap_mode="r")
 
     def __len__(self) -> int:
-        """Return the number of problems."""
+        """Return the number of problems or pairs."""
         return len(self.keys)
 
-    def __getitem__(self, index: int) -> Problem:
-        """Return one problem."""
+    def __getitem__(self, index: int) -> Item:
+        """Return one problem or pair."""
         row = self._row(index)
-        return Problem(source=self.source, **{name: row[name].as_py() for name in _COLUMNS})
+        return self._make(source=self.source, **{name: row[name].as_py() for name in self._columns})
 
-    def __iter__(self) -> Iterator[Problem]:
-        """Yield all problems."""
+    def __iter__(self) -> Iterator[Item]:
+        """Yield all of them."""
         for number in range(self._file.num_record_batches):
-            for values in self._file.get_batch(number).select(_COLUMNS).to_pylist():
-                yield Problem(source=self.source, **values)
+            for values in self._file.get_batch(number).select(self._columns).to_pylist():
+                yield self._make(source=self.source, **values)
 
     def __getstate__(self) -> tuple[Path, str]:
         """Travel to another process as the folder's name."""
@@ -83,12 +139,12 @@ class ProblemStore(Sequence[Problem]):
         self.__init__(*state)
 
     def column(self, name: str) -> Iterator[Any]:
-        """Yield one attribute of every problem, e.g. ``level``."""
+        """Yield one attribute of each, e.g. ``level``."""
         for number in range(self._file.num_record_batches):
             yield from self._file.get_batch(number).column(name).to_pylist()
 
     def where(self, index: int) -> str:
-        """Return the place a problem came from, e.g. ``data/x.jsonl:17``."""
+        """Return the place one came from, e.g. ``data/x.jsonl:17``."""
         return self._row(index)["where"].as_py()
 
     def _row(self, index: int) -> dict[str, Any]:
@@ -104,55 +160,64 @@ class ProblemStore(Sequence[Problem]):
     def _file(self) -> Any:
         import pyarrow
 
-        return pyarrow.ipc.open_file(pyarrow.memory_map(str(self.folder / "problems.arrow")))
+        return pyarrow.ipc.open_file(pyarrow.memory_map(str(self.folder / _FILE)))
 
 
-_COLUMNS = ["id", "problem", "solution", "answer", "level", "subject"]
+_FILE = "rows.arrow"
 
 
-def write_store(folder: Path, problems: Iterable[Placed], bad_rows: list[str], *, skip_repeated: bool) -> None:
-    """Write problems into a folder, a chunk at a time.
+def write_store(folder: Path, noun: str, items: Iterable[Placed], account: Account, *, skip_repeated: bool) -> None:
+    """Write problems or pairs into a folder, a chunk at a time.
 
     Args:
         folder: Exists and is empty.
-        problems: To be written.
-        bad_rows: Filled while ``problems`` is read: ``where: reason`` of rows that could not be.
-        skip_repeated: Count a problem whose id came before among the bad rows, instead of raising an error.
+        noun: Key of ``NOUNS``: which they are.
+        items: To be written.
+        account: Filled while ``items`` is read.
+        skip_repeated: Count one whose id came before among the bad rows, instead of raising an error.
 
     Raises:
-        InputError: If two problems have the same id; names both places.
+        InputError: If two have the same id; names both places.
     """
     import pyarrow
 
-    texts = [(name, pyarrow.large_string()) for name in ("id", "problem", "solution", "answer", "subject", "where")]
-    schema = pyarrow.schema([*texts, ("level", pyarrow.int64())])
+    names = NOUNS[noun].columns
+    schema = _schema([*names, "where"])
     keys: list[np.ndarray] = []
     digest = hashlib.sha256()
-    with pyarrow.OSFile(str(folder / "problems.arrow"), "wb") as file, pyarrow.ipc.new_file(file, schema) as writer:
-        for chunk in chunks(problems, CHUNK):
-            columns = {name: [getattr(each.problem, name) for each in chunk] for name in _COLUMNS}
+    with pyarrow.OSFile(str(folder / _FILE), "wb") as file, pyarrow.ipc.new_file(file, schema) as writer:
+        for chunk in chunks(items, CHUNK):
+            columns = {name: [getattr(each.item, name) for each in chunk] for name in names}
             columns["where"] = [each.where for each in chunk]
             writer.write_batch(pyarrow.record_batch(columns, schema=schema))
-            keys.append(np.array([_keys(each.problem) for each in chunk], dtype=np.uint64))
+            keys.append(np.array([_keys(each.item) for each in chunk], dtype=np.uint64))
             digest.update(json.dumps(columns).encode())
     table = np.concatenate(keys) if keys else np.zeros((0, 3), dtype=np.uint64)
     np.save(folder / "keys.npy", table[:, 0])
     np.save(folder / "row_keys.npy", table[:, 1])
-    account = {"bad_rows": bad_rows, "repeated": [], "sha256": digest.hexdigest()}
-    write_json(folder / "account.json", account)
+    found = {"noun": noun, **vars(account), "repeated": [], "sha256": digest.hexdigest()}
+    write_json(folder / "account.json", found)
     for first, second in _repeated(table[:, 2]):
-        store = ProblemStore(folder, "")
+        store = Store(folder, "")
         reason = f"{store.where(second)}: id {store[second].id!r} occurs twice, first at {store.where(first)}."
         if not skip_repeated:
             raise InputError(f"{reason} (`on_bad_row: skip` leaves out such rows.)")
-        account["repeated"].append(second)
-        bad_rows.append(reason)
-    write_json(folder / "account.json", account)
+        found["repeated"].append(second)
+        found["bad_rows"].append(reason)
+    write_json(folder / "account.json", found)
 
 
-def _keys(problem: Problem) -> tuple[int, int, int]:
-    identifier = int.from_bytes(hashlib.blake2b(problem.id.encode(), digest_size=8).digest(), "big")
-    return problem_key(identity(problem)), row_key(problem), identifier
+def _schema(names: Sequence[str]) -> Any:
+    import pyarrow
+
+    text = pyarrow.large_string()
+    others = {"level": pyarrow.int64(), "messages": pyarrow.list_(pyarrow.list_(text))}
+    return pyarrow.schema([(name, others.get(name, text)) for name in names])
+
+
+def _keys(item: Item) -> tuple[int, int, int]:
+    identifier = int.from_bytes(hashlib.blake2b(item.id.encode(), digest_size=8).digest(), "big")
+    return problem_key(identity(item)), row_key(item), identifier
 
 
 def _repeated(identifiers: np.ndarray) -> list[tuple[int, int]]:
@@ -174,6 +239,16 @@ def chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield chunk
 
 
+def cached_path(cache: Path, key: dict[str, Any]) -> Path:
+    """Return where ``cached_folder`` keeps what belongs to a key, whether it is there yet or not.
+
+    Args:
+        cache: Folder of folders.
+        key: All that decides the content, as JSON values.
+    """
+    return cache / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+
+
 def cached_folder(cache: Path, key: dict[str, Any], build: Callable[[Path], None]) -> Path:
     """Return the folder that belongs to a key, built if it is not there yet.
 
@@ -185,13 +260,12 @@ def cached_folder(cache: Path, key: dict[str, Any], build: Callable[[Path], None
     Raises:
         InputError: If the cache cannot be written to.
     """
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
-    folder = cache / digest
+    folder = cached_path(cache, key)
     if folder.is_dir():
         return folder
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f"{digest}.partial-", dir=cache))
+        partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=cache))
     except OSError as error:
         raise InputError(f"data.cache_dir: {cache} cannot be written to ({error}).") from error
     try:

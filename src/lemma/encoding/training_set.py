@@ -1,19 +1,22 @@
-"""From corpora to what is trained on and what is held out: encode, truncate, keep clean, split, count."""
+"""From corpora to what is trained on and what is held out: encode, truncate, keep clean, split, balance, count."""
 
 import hashlib
 import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 
-from lemma.corpora import Corpus, Mixture, Selection, cached_folder, chunks, code_hash, held_out
+from lemma.corpora import Corpus, Mixture, cached_folder, chunks, code_hash, held_out
 from lemma.encoding.chat import ChatEncoder, Example
-from lemma.encoding.examples import Examples, ExampleStore, Part, write_examples
+from lemma.encoding.example_store import ExampleStore, write_examples
+from lemma.encoding.examples import Examples, Part
+from lemma.encoding.pairs import LengthBalance, PairArgs, balance, balance_table, length_differences, within_bias
 from lemma.encoding.truncation import Census, Limits, census_table, truncate
 from lemma.types import InputError
 
@@ -29,12 +32,21 @@ class TrainingSet:
         mixture: Orders them in each epoch.
         held_out: Examples that are never trained on.
         report: What a person should read before training: the census, and a decoded example of each corpus.
+        censuses: Source and counts of each training corpus.
+        balances: Source and lengths of the sides of each corpus of pairs.
     """
 
     examples: Examples
     mixture: Mixture
     held_out: Examples
     report: str
+    censuses: list[tuple[str, Census]] = field(default_factory=list)
+    balances: list[tuple[str, LengthBalance]] = field(default_factory=list)
+
+    @property
+    def groups(self) -> tuple[Examples, Examples]:
+        """Return what is trained on and what is held out."""
+        return self.examples, self.held_out
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,7 @@ def build_training_set(
     encoder: ChatEncoder,
     limits: Limits,
     hold_out: HoldOut,
+    pairs: PairArgs = PairArgs(),  # noqa: B008 (frozen)
     seed: int,
     epoch: str = "shortest",
     cache: Path | None = None,
@@ -68,9 +81,10 @@ def build_training_set(
         corpora: To train on; with or without mixture weights.
         held: For the held-out loss alone.
         dropped: For each training corpus, which of its problems must not be used; (N,) bool.
-        encoder: Turns problems into token ids.
+        encoder: Turns problems, or pairs, into token ids.
         limits: Longest prompt and completion.
         hold_out: Which training problems are kept back.
+        pairs: What is left out of pairs that are trained on; those held out stay as they are.
         seed: Of the mixture and of the choice among the kept back.
         epoch: Which corpus ends an epoch (see ``Mixture``).
         cache: Folder in which encoded examples are kept for the next time, or None.
@@ -78,32 +92,61 @@ def build_training_set(
     Raises:
         InputError: If nothing is left of a corpus, or an example is too long and truncation is ``error``.
     """
-    train, kept_back, censuses = [], [], []
-    for corpus, out in zip(corpora, dropped, strict=True):
-        store = encode_corpus(corpus, encoder, limits, cache)
-        aside = held_out(corpus.keys, hold_out.share)
-        part = _part(corpus, store, ~out & ~aside)
-        census = take_census(part, num_problems=int((~out & ~aside).sum()))
-        if not len(part.index):
-            raise InputError(
-                f"data.corpora: nothing is left to train on in {corpus.source!r}: {int(out.sum())} of "
-                f"{len(out)} problems come twice or are tested on (data.cleaning), {census.dropped} are too long, "
-                f"{int((~out & aside).sum())} are held out."
-            )
-        train.append(part)
-        kept_back.append(_part(corpus, store, ~out & aside))
-        censuses.append((corpus.source, census))
+    shares = [
+        _shares(corpus, encode_corpus(corpus, encoder, limits, cache), out, hold_out, pairs)
+        for corpus, out in zip(corpora, dropped, strict=True)
+    ]
     held_parts = [
         _part(corpus, encode_corpus(corpus, encoder, limits, cache), np.ones(len(corpus.rows), dtype=bool))
         for corpus in held
     ]
+    train = [share.train for share in shares]
     mixture = Mixture([len(p.index) for p in train], [corpus.args.weight for corpus in corpora], seed, epoch)
-    out = Examples([*_drawn(kept_back, hold_out.max_examples, seed), *held_parts])
-    report = [f"Training data, beside {len(out)} held-out examples", census_table(censuses, mixture.counts)]
+    out = Examples([*_drawn([share.aside for share in shares], hold_out.max_examples, seed), *held_parts])
+    censuses = [(share.train.source, share.census) for share in shares]
+    balances = [(share.train.source, share.balance) for share in shares if share.balance is not None]
+    examples, held_out_noun, noun = Examples(train), "examples", "rows"
+    if examples.holds_pairs:
+        held_out_noun = noun = "pairs"
+    report = [f"Training data, beside {len(out)} held-out {held_out_noun}"]
+    report.append(census_table(censuses, mixture.counts, noun=noun))
+    report += [balance_table(balances)] if balances else []
     for part in train:
         report.append(f"An example of {part.source}, the tokens that count in the loss between « and »:")
         report.append(encoder.describe(Examples([part])[0]))
-    return TrainingSet(Examples(train), mixture, out, "\n".join(report))
+    return TrainingSet(examples, mixture, out, "\n".join(report), censuses, balances)
+
+
+class _Shares(NamedTuple):
+    """What becomes of one corpus: trained on, kept back, and the account of it."""
+
+    train: Part
+    aside: Part
+    census: Census
+    balance: LengthBalance | None
+
+
+def _shares(corpus: Corpus, store: ExampleStore, out: np.ndarray, hold_out: HoldOut, pairs: PairArgs) -> _Shares:
+    """Return the parts of a corpus without what is dropped, ``out`` (N,) bool; refuse one of which nothing is left."""
+    aside = held_out(corpus.keys, hold_out.share)
+    num_chosen = int((~out & ~aside).sum())
+    part, sides = _part(corpus, store, ~out & ~aside), None
+    too_long, unbalanced = num_chosen - len(part.index), 0
+    if corpus.holds_pairs and len(part.index):
+        lengths = store.completion_lengths(part.index)
+        kept = within_bias(length_differences(lengths), pairs.max_length_bias)
+        sides = balance(lengths, kept) if kept.any() else None
+        part, unbalanced = replace(part, index=part.index[kept]), int((~kept).sum())
+    if not len(part.index):
+        noun = "pairs" if corpus.holds_pairs else "problems"
+        limited = f", {unbalanced} are left out by data.pairs.max_length_bias" if unbalanced else ""
+        raise InputError(
+            f"data.corpora: nothing is left to train on in {corpus.source!r}: {int(out.sum())} of {len(out)} {noun} "
+            f"come twice or are tested on (data.cleaning), {too_long} are too long, {int((~out & aside).sum())} are "
+            f"held out{limited}."
+        )
+    census = take_census(part, num_problems=len(part.index) + too_long)
+    return _Shares(part, _part(corpus, store, ~out & aside), census, sides)
 
 
 def _drawn(parts: list[Part], most: int, seed: int) -> list[Part]:
@@ -146,7 +189,7 @@ def encode_corpus(corpus: Corpus, encoder: ChatEncoder, limits: Limits, cache: P
 
     Args:
         corpus: Loaded.
-        encoder: Turns problems into token ids.
+        encoder: Turns problems, or pairs, into token ids.
         limits: What is too long, and what becomes of it.
         cache: Folder of caches; None encodes into a temporary one.
 
@@ -154,9 +197,9 @@ def encode_corpus(corpus: Corpus, encoder: ChatEncoder, limits: Limits, cache: P
         InputError: If an example is too long and truncation is ``error``.
     """
     key = {
-        "kind": "examples",
+        "kind": "pair examples" if corpus.holds_pairs else "examples",
         "code": code_hash("encoding", "prompts", "answers"),
-        "problems": corpus.store.sha256,
+        "store": corpus.store.sha256,
         "rows": hashlib.sha256(np.ascontiguousarray(corpus.rows).tobytes()).hexdigest(),
         "encoder": encoder.fingerprint,
         "limits": asdict(limits),
@@ -175,12 +218,14 @@ def encode_corpus(corpus: Corpus, encoder: ChatEncoder, limits: Limits, cache: P
 
 
 def _encode(corpus: Corpus, encoder: ChatEncoder, limits: Limits) -> Iterator[tuple[int, Example]]:
-    """Yield (number of the problem, example) within the limits; say how far it has come every 50,000 problems."""
+    """Yield (number of the row, example) within the limits; say how far it has come every 50,000 rows."""
     number = 0
-    for problems in chunks(Selection(corpus.store, corpus.rows), _CHUNK):
-        for example in encoder.encode_all(problems):
+    encode = encoder.encode_pairs if corpus.holds_pairs else encoder.encode_all
+    for rows in chunks(corpus.items, _CHUNK):
+        for example in encode(rows):
             if (short := truncate(example, limits)) is not None:
                 yield number, short
             number += 1
             if number % 50_000 == 0:
-                rank_zero_info(f"{corpus.source}: {number:,} of {len(corpus.rows):,} problems encoded")
+                noun = "pairs" if corpus.holds_pairs else "problems"
+                rank_zero_info(f"{corpus.source}: {number:,} of {len(corpus.rows):,} {noun} encoded")

@@ -20,7 +20,7 @@ class Limits:
         max_completion_length: Tokens of a completion, the stop token included.
         truncation: ``error`` refuses the data, ``drop`` leaves the example out, ``keep_start`` cuts the completion
             (and then the example has no stop token and no answer); a prompt that is too long is dropped, for a problem
-            without its end is another problem.
+            without its end is another problem, and so is a pair whose sides differ in nothing that is left.
     """
 
     max_prompt_length: int
@@ -44,20 +44,23 @@ def truncate(example: Example, limits: Limits) -> Example | None:
     """Return the example within the limits, or None if it is to be dropped.
 
     Raises:
-        InputError: If it is too long and the policy is ``error``; names the problem, the lengths and the flags.
+        InputError: If it is too long and the policy is ``error``; names the example, the lengths and the flags.
     """
     prompt_length, longest = len(example.prompt_ids), max(map(len, example.completions))
     if prompt_length <= limits.max_prompt_length and longest <= limits.max_completion_length:
         return example
     if limits.truncation == "error":
+        noun = "pair" if example.is_pair else "problem"
         raise InputError(
-            f"{example.source}, problem {example.problem_id}: prompt of {prompt_length} and completion of {longest} "
+            f"{example.source}, {noun} {example.problem_id}: prompt of {prompt_length} and completion of {longest} "
             f"tokens, but max_prompt_length is {limits.max_prompt_length} and max_completion_length is "
             f"{limits.max_completion_length}. Raise them, or choose --data.truncation drop or keep_start."
         )
     if limits.truncation == "drop" or prompt_length > limits.max_prompt_length:
         return None
     cut = [ids[: limits.max_completion_length] for ids in example.completions]
+    if example.is_pair and cut[0] == cut[1]:
+        return None
     return replace(example, completions=cut, answer_cut=True)
 
 
@@ -68,7 +71,7 @@ class Census:
     Attributes:
         rows: Examples that remain.
         prompt_tokens: Prompt tokens in them.
-        completion_tokens: Completion tokens in them, the ones that are trained on.
+        completion_tokens: Completion tokens in them, the ones that are trained on; of pairs those of both sides.
         longest: Tokens of the longest example.
         dropped: Examples left out because they were too long.
         answer_cut: Examples whose completion lost its end.
@@ -82,16 +85,17 @@ class Census:
     answer_cut: int = 0
 
 
-def census_table(censuses: Sequence[tuple[str, Census]], per_epoch: Sequence[int]) -> str:
-    """Return a table: rows, those used in an epoch, tokens, the share that is too long, what became of it.
+def census_table(censuses: Sequence[tuple[str, Census]], per_epoch: Sequence[int], *, noun: str = "rows") -> str:
+    """Return a table: examples, those used in an epoch, tokens, the share that is too long, what became of it.
 
     Args:
         censuses: Source and counts of each corpus.
         per_epoch: Examples of each corpus in one epoch of the mixture.
+        noun: What an example is: ``rows`` or ``pairs``.
     """
     headers = [
         "corpus",
-        "rows",
+        noun,
         "per epoch",
         "share",
         "prompt tokens",

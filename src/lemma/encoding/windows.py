@@ -2,7 +2,8 @@
 
 1. An epoch is an order of examples, the same on every rank (``corpora.mixture`` makes it from seed and epoch).
 2. A *window* is what one optimiser step sees: batch_size x accumulate x ranks consecutive examples, the last fewer.
-3. Its normaliser, the sum of weight x completion tokens, is known before the first micro-batch, because lengths are.
+3. Its normalisers, the sums of weight x completion tokens and of the examples' weights, are known before the first
+   micro-batch, because lengths are.
 4. Micro-batch m of rank r takes the examples [(m x ranks + r) x batch_size, + batch_size) of the window. In a short
    window every rank still takes the same number of micro-batches; one that finds no example left repeats the window's
    shortest with weight 0, so that collectives match and gradients do not change.
@@ -20,9 +21,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from lemma.encoding.batch import Batch
 from lemma.encoding.chat import Example
 from lemma.encoding.examples import Examples
-from lemma.encoding.layouts import Batch
 from lemma.types import InputError
 
 
@@ -31,7 +32,7 @@ class Geometry:
     """How a window is cut.
 
     Attributes:
-        batch_size: Completions a micro-batch and rank.
+        batch_size: Examples a micro-batch and rank: sequences, or pairs.
         accumulate: Micro-batches a rank and optimiser step.
         num_ranks: Processes that share the window.
         rank: This process, from 0.
@@ -46,6 +47,14 @@ class Geometry:
     def window_size(self) -> int:
         """Return the examples of a full window."""
         return self.batch_size * self.accumulate * self.num_ranks
+
+    def describe_epoch(self, num_examples: int, noun: str) -> str:
+        """Return a line on how an epoch of ``num_examples`` is cut; ``noun`` is what they are."""
+        return (
+            f"An epoch is {num_examples} {noun} in windows of {self.window_size} (batch_size {self.batch_size} x "
+            f"accumulate {self.accumulate} x ranks {self.num_ranks}): {math.ceil(num_examples / self.window_size)} "
+            "optimiser steps."
+        )
 
     def num_micro_batches(self, num_examples: int) -> int:
         """Return the micro-batches that one rank sees in an epoch of ``num_examples``."""
@@ -134,14 +143,17 @@ class PlannedExamples(Dataset):
         self.layout = layout
 
     def __getitem__(self, micro_batch: MicroBatch) -> Batch:
-        """Return the batch of a micro-batch, with its window's normaliser and how many examples of each corpus."""
+        """Return the batch of a micro-batch, with its window's normalisers and how many examples of each corpus."""
         window, indices = micro_batch.window, micro_batch.indices
         if len(indices):
             some = [self.examples[i] for i in indices]
         else:
-            shortest = window[np.argmin(self.examples.lengths[window])]
-            some = [replace(self.examples[shortest], weight=0.0)]
+            indices = window[[np.argmin(self.examples.lengths[window])]]
+            some = [replace(self.examples[indices[0]], weight=0.0)]
         batch = self.layout(some, float(self.examples.completion_weights[window].sum()))
+        batch.window_examples = torch.tensor(self.examples.weights[window].sum(), dtype=torch.float32)
+        if self.examples.ref_logps is not None:
+            batch.ref_logps = torch.from_numpy(self.examples.ref_logps[indices].ravel())  # (E, n) -> (N,)
         batch.window_sources = np.bincount(self.examples.corpus[window], minlength=len(self.examples.parts))
         return batch
 

@@ -62,13 +62,18 @@ def gradable_benchmarks(corpora: Sequence[Corpus]) -> dict[str, list[Problem]]:
         corpora: One for each benchmark.
 
     Raises:
-        InputError: If two have the same source, and as ``gradable``.
+        InputError: If one holds preference pairs, two have the same source, and as ``gradable``.
     """
     benchmarks: dict[str, list[Problem]] = {}
     with Grader() as grader:
         for corpus in corpora:
             if corpus.source in benchmarks:
                 raise InputError(f"data.benchmarks: two are called {corpus.source!r}; give one another `source`.")
+            if corpus.holds_pairs:
+                raise InputError(
+                    f"data.benchmarks: {corpus.source!r} ({corpus.args.name}) holds preference pairs, but a benchmark "
+                    "is of problems with answers; move it to data.corpora or data.held_out."
+                )
             problems, left_out = gradable(list(corpus.problems), grader, on_bad_row=corpus.args.on_bad_row)
             for complaint in left_out:
                 rank_zero_info(f"left out of the benchmark: {complaint}")

@@ -29,6 +29,9 @@ _STATE_KEY = "lemma"
 class PolicyModule(LightningModule):
     """Base of the objectives; a subclass names its ``objective`` and implements ``training_step``.
 
+    One that needs more than the likelihood says what is measured on held-out data (``held_out_step`` and
+    ``held_out_means``), and what is done to the policy before it is sharded (``prepare_policy``).
+
     Args:
         policy: Base model and adapter.
         optimizer: Optimiser and schedule.
@@ -36,6 +39,7 @@ class PolicyModule(LightningModule):
     """
 
     objective: str
+    trains_on_pairs = False
     strict_loading = False  # checkpoints hold trained weights only; on_load_checkpoint checks that none is missing
 
     def __init__(
@@ -59,11 +63,33 @@ class PolicyModule(LightningModule):
         """Load base and adapter; Lightning calls this once the strategy is set up, and again for each verb."""
         if self.policy is None:
             strategy = self.trainer.strategy
+            self._check_data()
             policy = Policy(self.policy_args, strategy.root_device)
+            self.prepare_policy(policy)
             self.policy = strategy.precision_plugin.convert_module(policy)  # before a checkpoint would be rounded
             if isinstance(strategy, ShardedStrategy):
                 self.policy = strategy.shard(self.policy)
             self._check_context()
+
+    def prepare_policy(self, policy: Policy) -> None:
+        """Change a policy that was just loaded; nothing by default."""
+
+    def _check_data(self) -> None:
+        """Refuse pairs where solutions are trained on, and the other way round.
+
+        Raises:
+            InputError: Says which module and which corpora go together.
+        """
+        training = self.trainer.datamodule.training
+        if training is not None and training.examples.holds_pairs != self.trains_on_pairs:
+            names = ", ".join(sorted({part.source for part in training.examples.parts}))
+            needs = "preference pairs (corpora preferences, graded, gsm8k_solutions)"
+            raise InputError(
+                f"model.class_path: {type(self).__name__} trains on {needs}, but data.corpora ({names}) holds problems."
+                if self.trains_on_pairs
+                else f"model.class_path: {type(self).__name__} trains on solutions, but data.corpora ({names}) holds "
+                "preference pairs; train on them with lemma.modules.DPOModule."
+            )
 
     def _check_context(self) -> None:
         data, context = self.trainer.datamodule, context_length(self.policy.causal_lm)
@@ -92,8 +118,9 @@ class PolicyModule(LightningModule):
 
     def _check_packing(self) -> None:
         arrangement = self.trainer.datamodule.arrangement
-        if arrangement is not None and arrangement.row_length is not None:
-            check_packing(self.policy, self.policy.causal_lm.config.get_text_config().vocab_size)
+        if arrangement is not None and arrangement.name != "padded":
+            vocab_size = self.policy.causal_lm.config.get_text_config().vocab_size
+            check_packing(self.policy, vocab_size, arrangement.name)
             reshard(self.policy)
 
     # Training
@@ -178,16 +205,24 @@ class PolicyModule(LightningModule):
         if isinstance(batch, BenchmarkBatch):
             self._evaluator.step(self.policy, batch)
             return
+        self.held_out_step(batch)
+
+    def held_out_step(self, batch: Batch) -> None:
+        """Add a batch to the held-out loss: by default the negative log-likelihood of a token."""
         logps = self.policy(batch)
         weight = (batch.weights * batch.mask.sum(-1)).sum()  # (): weighted tokens of this batch
         if weight > 0:
             self.held_out_loss.update(sft_loss(logps, batch.mask, batch.weights, window_weight=weight), weight)
 
+    def held_out_means(self) -> dict[str, float]:
+        """Return the figures of the held-out data; a collective call."""
+        return {"val/loss": float(self.held_out_loss.compute())}
+
     def on_validation_epoch_end(self) -> None:
         """Merge ranks, log every figure, keep the evaluation for callbacks that write it down."""
         figures = {}
         if self.trainer.datamodule.training is not None and self.trainer.datamodule.training.held_out:
-            figures["val/loss"] = float(self.held_out_loss.compute())
+            figures |= self.held_out_means()
         reshard(self.policy)
         self.evaluation = self._evaluator.finish(gather_objects)
         self._evaluator = None

@@ -20,12 +20,13 @@ def completion_logps(
     mask: Tensor,  # (N, T) bool
     *,
     head: Head,
+    previous_index: Tensor | None = None,  # (M,) long
     max_logits: int | None = None,
 ) -> Tensor:  # (N, T) float32 (float64 for a float64 model)
     """Return the log-probability of each completion token given all tokens before it.
 
-    The hidden state at position j predicts the token at j + 1; this file is the one place that knows it. Only the
-    completions' positions pass through the head, and only so many at a time that at most ``max_logits`` logits exist,
+    The hidden state of a token predicts the next one; this file is the one place that knows it. Only the completions'
+    positions pass through the head, and only so many at a time that at most ``max_logits`` logits exist,
     forward and backward, whatever the vocabulary's size.
 
     Args:
@@ -34,6 +35,8 @@ def completion_logps(
         completion_index: Positions of the M completion tokens in the flattened (B x L), completion after completion.
         mask: True on the tokens of each completion, left-aligned to the longest one's length T; M are True.
         head: Maps hidden states to logits.
+        previous_index: Position of the token before each of these, in the same flattening; None where it is the
+            position before, as wherever a sequence stands on one stretch of a row.
         max_logits: Logits that exist at once, at least one position's; None for 2**24 (64 MB in float32) on the CPU,
             2**26 elsewhere. A frozen head needs that memory once, a called one four times; a soft cap adds
             one, the entropy two.
@@ -42,7 +45,7 @@ def completion_logps(
         Log-probabilities in nats, 0 where the mask is False. They have a first derivative only where the head is
         frozen.
     """
-    states, targets = _predictors(hidden, input_ids, completion_index)
+    states, targets = _predictors(hidden, input_ids, completion_index, previous_index)
     rows = _rows(head, states, max_logits)
     if (linear := head.frozen_linear()) is not None:
         flat = frozen_logps(states, targets, linear, rows=rows)
@@ -59,6 +62,7 @@ def completion_logps_and_entropy(
     mask: Tensor,  # (N, T) bool
     *,
     head: Head,
+    previous_index: Tensor | None = None,  # (M,) long
     entropy_gradient: bool = False,
     max_logits: int | None = None,
 ) -> tuple[Tensor, Tensor]:  # (N, T), (N, T)
@@ -72,6 +76,7 @@ def completion_logps_and_entropy(
         completion_index: Positions of completion tokens.
         mask: True on the tokens of each completion.
         head: Maps hidden states to logits.
+        previous_index: Position of the token before each.
         entropy_gradient: Whether the entropy is differentiated (an entropy bonus) or only looked at. In the first case
             a frozen head, too, is called as a module.
         max_logits: Logits that exist at once.
@@ -79,7 +84,7 @@ def completion_logps_and_entropy(
     Returns:
         Log-probabilities and entropies in nats, both 0 where the mask is False.
     """
-    states, targets = _predictors(hidden, input_ids, completion_index)
+    states, targets = _predictors(hidden, input_ids, completion_index, previous_index)
     rows = _rows(head, states, max_logits)
     linear = None if entropy_gradient else head.frozen_linear()
     if linear is not None:
@@ -92,9 +97,12 @@ def completion_logps_and_entropy(
     return _left_aligned(logps, mask), _left_aligned(entropy, mask)
 
 
-def _predictors(hidden: Tensor, input_ids: Tensor, completion_index: Tensor) -> tuple[Tensor, Tensor]:
+def _predictors(
+    hidden: Tensor, input_ids: Tensor, completion_index: Tensor, previous_index: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Return the (M, H) hidden states before the completion tokens, and the (M,) tokens."""
-    return hidden.flatten(0, 1)[completion_index - 1], input_ids.flatten()[completion_index]
+    previous = completion_index - 1 if previous_index is None else previous_index
+    return hidden.flatten(0, 1)[previous], input_ids.flatten()[completion_index]
 
 
 def _rows(head: Head, states: Tensor, max_logits: int | None) -> int:

@@ -206,10 +206,10 @@ def _read(data: MathDataModule) -> str | None:
 
 
 def _lengths(data: MathDataModule) -> list[int]:
-    """Return the tokens of each example of the first epoch, or nothing if there is no data."""
+    """Return the tokens of each example of the first epoch, a prompt once, or nothing if there is no data."""
     if data.training is None:
         return []
-    return data.training.examples.lengths[data.training.mixture.epoch_order(0)].tolist()
+    return data.training.examples.shared_lengths[data.training.mixture.epoch_order(0)].tolist()
 
 
 def _steps_text(steps: Steps, mean: float | None, longest: int) -> str:

@@ -144,7 +144,7 @@ def wrap_lora(model: "PreTrainedModel", config: "LoraConfig", key: str) -> nn.Mo
 
     if config.use_dora and is_int8_on_cpu(model):
         raise InputError(DORA_ON_INT8)
-    with warnings.catch_warnings(), _float32_by_default():
+    with warnings.catch_warnings(), float32_by_default():
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")  # PEFT sets it right for Conv1D
         try:
             return get_peft_model(model, config)
@@ -153,7 +153,7 @@ def wrap_lora(model: "PreTrainedModel", config: "LoraConfig", key: str) -> nn.Mo
 
 
 @contextlib.contextmanager
-def _float32_by_default() -> Iterator[None]:
+def float32_by_default() -> Iterator[None]:
     """Make new weights float32, so that an adapter begins the same whatever precision Lightning makes modules in."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)

@@ -1,6 +1,7 @@
 """The policy: a causal language model that gives completion log-probabilities and can be saved."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,13 @@ from lemma.assets import resolve_base
 from lemma.encoding import Batch
 from lemma.ops import Head, completion_logps
 from lemma.policy.args import PolicyArgs
+from lemma.policy.dropout import disable_dropout
+from lemma.policy.flex import use_flex
 from lemma.policy.load import load_model
 from lemma.policy.packing import one_row
 from lemma.policy.quantization import is_quantized
+from lemma.policy.reference import adapters_off, copy_adapter, evaluating, load_reference, reference_adapter
+from lemma.policy.visibility import attention_masks
 
 _CPU = torch.device("cpu")
 
@@ -35,10 +40,15 @@ class Policy(nn.Module):
         self.args = args
         self.has_adapter = args.method == "lora"
         self.model = load_model(args, device)
+        self.reference: nn.Module | None = None  # of full fine-tuning; other references live in the model
+        self._device = device
+        self._is_reference = False
 
     @property
     def causal_lm(self) -> nn.Module:
-        """Return the transformers model, LoRA layers inside it."""
+        """Return the transformers model, LoRA layers inside it; the reference's inside ``as_reference``."""
+        if self._is_reference and self.reference is not None:
+            return self.reference
         return self.model.get_base_model() if self.has_adapter else self.model
 
     def forward(self, batch: Batch) -> Tensor:
@@ -49,12 +59,27 @@ class Policy(nn.Module):
         """
         causal_lm = self.causal_lm
         backbone = getattr(causal_lm, causal_lm.base_model_prefix)
-        kernel = causal_lm.config.get_text_config()._attn_implementation
-        input_ids, position_ids = one_row(batch.input_ids, batch.position_ids, kernel)
+        config = causal_lm.config.get_text_config()
+        if batch.groups is None:
+            attention_mask = batch.attention_mask
+            input_ids, position_ids = one_row(batch.input_ids, batch.position_ids, config._attn_implementation)
+        else:
+            if batch.input_ids.is_cuda:
+                use_flex(causal_lm)
+            dtype = causal_lm.get_input_embeddings().weight.dtype
+            attention_mask = attention_masks(batch, config, config._attn_implementation, dtype)
+            input_ids, position_ids = batch.input_ids, batch.position_ids
         hidden = backbone(
-            input_ids=input_ids, attention_mask=batch.attention_mask, position_ids=position_ids, use_cache=False
+            input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
         ).last_hidden_state  # (B, L, H)
-        return completion_logps(hidden, input_ids, batch.completion_index, batch.mask, head=self._head)
+        return completion_logps(
+            hidden,
+            input_ids,
+            batch.completion_index,
+            batch.mask,
+            head=self._head,
+            previous_index=batch.previous_index,
+        )
 
     @property
     def _head(self) -> Head:
@@ -62,6 +87,42 @@ class Policy(nn.Module):
         config = self.causal_lm.config.get_text_config()
         cap = getattr(config, "final_logit_softcapping", None)
         return Head(self.causal_lm.get_output_embeddings(), config.vocab_size, cap)
+
+    def add_reference(self) -> None:
+        """Keep what ``as_reference`` needs beside a fresh adapter's base: a frozen adapter, or a second model.
+
+        To be called once, before anything is trained, cast or sharded.
+
+        Raises:
+            InputError: If the adapter also trains weights of the base, or the base cannot be loaded again.
+        """
+        if not self.has_adapter:
+            self.reference = load_reference(self.args, self._device)
+        elif self.args.adapter is not None:
+            copy_adapter(self.model)
+
+    @contextlib.contextmanager
+    def as_reference(self) -> Iterator[None]:
+        """Let ``forward`` give the reference's log-probabilities, without gradient and dropout, and nothing random.
+
+        Needs ``add_reference``, unless the adapter is a fresh one. What takes gradients stays the same throughout.
+        """
+        if not self.has_adapter:
+            switch = contextlib.nullcontext()
+        elif self.args.adapter is None:
+            switch = adapters_off(self.model)
+        else:
+            switch = reference_adapter(self.model)
+        with torch.no_grad(), evaluating(self), switch:
+            self._is_reference = True
+            try:
+                yield
+            finally:
+                self._is_reference = False
+
+    def disable_dropout(self) -> None:
+        """Turn dropout off in training, so that a policy that has not moved equals its reference."""
+        disable_dropout(self)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Policy":
         """Move and cast as ``nn.Module`` does, but keep the adapter in float32 or wider and quantised bits as they are.
@@ -104,4 +165,6 @@ class Policy(nn.Module):
         """
         if self.has_adapter:
             self.model.peft_config["default"].base_model_name_or_path = resolve_base(self.args.base)
-        self.model.save_pretrained(folder, state_dict=weights)
+            self.model.save_pretrained(folder, state_dict=weights, selected_adapters=["default"])
+        else:
+            self.model.save_pretrained(folder, state_dict=weights)

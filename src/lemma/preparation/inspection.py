@@ -6,11 +6,12 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import torch
 from tabulate import tabulate
 
-from lemma.corpora import held_out, reading_report
+from lemma.corpora import reading_report
 from lemma.datamodule import MathDataModule
-from lemma.encoding import Batch, Example, Examples, census_table, take_census
+from lemma.encoding import Batch, Example, Examples, balance_table, census_table
 from lemma.encoding.examples import Part
 from lemma.preparation.figures import lengths_text
 from lemma.preparation.options import InspectionArgs
@@ -83,29 +84,31 @@ def shares_table(data: MathDataModule) -> str:
 def show_example(data: MathDataModule, example: Example) -> str:
     """Return an example as the run's own layout lays it out, the tokens that count in the loss between « and »."""
     batch: Batch = data.arrangement.layout(data.encoder.pad_id)([example], 1.0)
-    ids, counts = batch.input_ids.flatten().tolist(), batch.completion_mask.flatten().tolist()
+    number = torch.zeros(batch.num_positions, dtype=torch.long)  # of the completion that a token belongs to, from 1
+    number[batch.completion_index] = torch.repeat_interleave(torch.arange(1, len(batch.mask) + 1), batch.mask.sum(1))
+    ids, numbers = batch.input_ids.flatten().tolist(), number.tolist()
     text = ""
-    for counted, run in _runs(ids, counts):
+    for completion, run in _runs(ids, numbers):
         decoded = data.encoder.tokenizer.decode(run)
-        text += f"«{decoded}»" if counted else decoded
+        text += f"«{decoded}»" if completion else decoded
     cut = ", its end cut off" if example.answer_cut else ""
-    return f"--- {example.source} {example.problem_id}: {len(ids)} tokens, {sum(counts)} count{cut}\n{text}"
+    return f"--- {example.source} {example.problem_id}: {len(ids)} tokens, {int(batch.mask.sum())} count{cut}\n{text}"
 
 
-def _runs(ids: list[int], counts: list[bool]) -> Iterator[tuple[bool, list[int]]]:
+def _runs(ids: list[int], numbers: list[int]) -> Iterator[tuple[int, list[int]]]:
     start = 0
     for end in range(1, len(ids) + 1):
-        if end == len(ids) or counts[end] != counts[start]:
-            yield counts[start], ids[start:end]
+        if end == len(ids) or numbers[end] != numbers[start]:
+            yield numbers[start], ids[start:end]
             start = end
 
 
 def _census(data: MathDataModule) -> str:
-    training, rows = data.training, []
-    for corpus, part, out in zip(data.loaded["train"], training.examples.parts, data.cleaning.dropped, strict=True):
-        aside = held_out(corpus.keys, data.hold_out.share)
-        rows.append((part.source, take_census(part, num_problems=int((~out & ~aside).sum()))))
-    return f"{census_table(rows, training.mixture.counts)}\nHeld out for the loss: {len(training.held_out):,} examples."
+    training = data.training
+    noun = "pairs" if training.examples.holds_pairs else "rows"
+    table = census_table(training.censuses, training.mixture.counts, noun=noun)
+    tables = [table, balance_table(training.balances)] if training.balances else [table]
+    return "\n".join([*tables, f"Held out for the loss: {len(training.held_out):,} examples."])
 
 
 def _dropped(data: MathDataModule, source: str | None) -> Iterator[str]:

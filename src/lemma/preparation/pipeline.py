@@ -33,10 +33,14 @@ def prepare(data: MathDataModule, options: PreparationArgs) -> None:
         options: Where to, and what.
 
     Raises:
-        InputError: If there is no training corpus, a side is empty, or the folder is of another configuration.
+        InputError: If there is no training corpus, one holds preference pairs, a side is empty, or the folder is of
+            another configuration.
     """
     if not data.corpora:
         raise InputError("data.corpora: nothing to write; add a corpus, e.g. --config configs/corpora/arithmetic.yaml.")
+    for args in (*data.corpora, *data.held_out_args):
+        if args.holds_pairs:
+            raise InputError(f"data: {args.source or args.name!r} holds preference pairs; only problems are written.")
     check_folder(Path(options.output))  # before anything is read
     data.setup("fit")
     manifest = Manifest(Path(options.output), _made_from(data, options))

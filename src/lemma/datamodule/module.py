@@ -1,27 +1,32 @@
-"""The one DataModule that all objectives share: corpora in, planned micro-batches and benchmark problems out.
+"""Decides the order of things: from corpora to planned micro-batches and benchmark problems.
 
 1. Corpora and benchmarks are read; every row that is skipped, filtered or capped is counted and reported. What was
    read and encoded is kept in ``cache_dir``, under a hash of all that decides it.
 2. A problem that is also in a benchmark or held out is dropped from training, and so is what comes twice; all reported.
 3. Problems whose hash falls into ``held_out_share`` are kept from training; they and ``held_out`` give the loss.
 4. Problems become token ids; what is too long goes by ``truncation``; the census is printed, and one example decoded.
-5. The mixture orders each epoch; windows are planned over that order (``encoding.windows``).
-6. Sequences are packed into rows where the model allows it (``encoding.arrangement``); the expected padding is printed.
+5. A run takes problems or preference pairs. How much longer chosen sides are is printed, and limited by ``pairs``.
+6. The mixture orders each epoch; windows are planned over that order (``encoding.windows``).
+7. Sequences share rows where the model allows it, and the completions of a pair their prompt
+   (``encoding.arrangement``); the expected padding is printed.
 """
 
 import functools
-import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
-from lemma.corpora import Cleaning, CleaningArgs, Corpus, CorpusArgs, clean, load_corpus, problem_key, reading_report
-from lemma.corpora.mixture import EPOCHS
+from lemma.corpora import Cleaning, CleaningArgs, Corpus, CorpusArgs, clean, reading_report
+from lemma.datamodule.layout import arrange_for
+from lemma.datamodule.options import check_corpora, check_options, check_trainable
+from lemma.datamodule.resume import check_same_data, check_same_prompt
+from lemma.datamodule.sources import CACHE, data_hashes, load_sources, tested_items, untested_shots
 from lemma.encoding import (
     Arrangement,
     Batch,
@@ -29,24 +34,20 @@ from lemma.encoding import (
     Examples,
     Geometry,
     HoldOut,
+    LengthGrouping,
     Limits,
+    PairArgs,
     PlannedExamples,
     PlannedLoader,
     PlannedSampler,
     TokenizerArgs,
     TrainingSet,
-    arrange,
     build_training_set,
     load_tokenizer,
 )
 from lemma.evaluation import benchmark_batches, gradable_benchmarks
-from lemma.policy.architecture import attention_break_even, load_config
-from lemma.policy.packing import LAYOUTS, choose_layout
-from lemma.prompts import PromptArgs, choose_shots
+from lemma.prompts import PromptArgs
 from lemma.types import InputError, Problem
-
-CACHE = os.environ.get("LEMMA_CACHE") or "~/.cache/lemma"
-"""Folder of what was read and encoded, where the configuration names no other."""
 
 
 class MathDataModule(LightningDataModule):
@@ -58,9 +59,11 @@ class MathDataModule(LightningDataModule):
         benchmarks: Evaluation corpora; a config file appends with ``benchmarks+:``.
         prompt: Template, system prompt and answer format.
         root: Folder under which relative corpus paths are looked for, too.
-        batch_size: Sequences per device and micro-step, under every layout.
-        layout: packed (several sequences a row), padded (one a row), or auto: packed where the model allows it.
-        row_length: Tokens of a packed row at most; null chooses it from the lengths in the data.
+        batch_size: Sequences, or pairs, per device and micro-step, under every layout.
+        layout: packed (several sequences a row), shared_prefix (the same, with each prompt once for both completions
+            of a pair), padded (one sequence a row), or auto: shared_prefix for pairs and packed for problems where the
+            model allows it.
+        row_length: Tokens of a row at most; null chooses it from the lengths in the data.
         group_by_length: Under padded, exchange examples across windows, so that similar lengths share one; null does
             so where auto could not pack. It changes which examples share an optimiser step.
         max_prompt_length: Tokens of the longest prompt.
@@ -72,11 +75,13 @@ class MathDataModule(LightningDataModule):
         fit_problems: Problems per benchmark during fit (validate takes all); null takes all in fit too.
         benchmark_batch_size: Problems per validation step; the engine cuts them by its token budget.
         cleaning: What is left out of training because it is tested on or comes twice.
+        pairs: What is left out of preference pairs.
         epoch: Where corpora have weights, an epoch ends when the first is exhausted (shortest), or when every row of
             every corpus has come (longest: smaller corpora are repeated).
         cache_dir: Folder in which what was read and encoded is kept; null keeps nothing.
         seed: Of mixture and caps; linked from ``seed_everything``.
         num_workers: Loader processes for training batches.
+        attention: The policy's attention kernel, null for the model's own; linked from the policy.
     """
 
     def __init__(
@@ -99,25 +104,25 @@ class MathDataModule(LightningDataModule):
         fit_problems: int | None = 64,
         benchmark_batch_size: int = 32,
         cleaning: CleaningArgs = CleaningArgs(),  # noqa: B008 (frozen)
+        pairs: PairArgs = PairArgs(),  # noqa: B008 (frozen)
         epoch: str = "shortest",
         cache_dir: str | None = CACHE,
         seed: int = 0,
         num_workers: int = 0,
+        attention: str | None = None,
     ) -> None:
         super().__init__()
-        _check(batch_size >= 1, "batch_size", "at least 1", batch_size)
-        _check(layout in LAYOUTS, "layout", f"one of {', '.join(LAYOUTS)}", layout)
-        _check(row_length is None or layout != "padded", "row_length", "null under layout padded", row_length)
-        _check(
-            not group_by_length or layout != "packed", "group_by_length", "false under layout packed", group_by_length
+        check_options(
+            batch_size=batch_size,
+            layout=layout,
+            row_length=row_length,
+            group_by_length=group_by_length,
+            held_out_share=held_out_share,
+            benchmark_batch_size=benchmark_batch_size,
+            fit_problems=fit_problems,
+            epoch=epoch,
         )
-        _check(0 <= held_out_share < 1, "held_out_share", "a value in [0, 1)", held_out_share)
-        _check(benchmark_batch_size >= 1, "benchmark_batch_size", "at least 1", benchmark_batch_size)
-        _check(fit_problems is None or fit_problems >= 1, "fit_problems", "null or at least 1", fit_problems)
-        _check(epoch in EPOCHS, "epoch", f"one of {', '.join(EPOCHS)}", epoch)
-        unweighted = [corpus.source or corpus.name for corpus in corpora if corpus.weight is None]
-        rule = "a weight in every corpus or in none"
-        _check(len(unweighted) in (0, len(corpora)), "corpora", rule, f"none in {', '.join(unweighted)}")
+        check_corpora(corpora, held_out)
         self.tokenizer_args = tokenizer
         self.corpora = corpora
         self.benchmark_args = benchmarks
@@ -133,10 +138,12 @@ class MathDataModule(LightningDataModule):
         self.fit_problems = fit_problems
         self.benchmark_batch_size = benchmark_batch_size
         self.cleaning_args = cleaning
+        self.pairs = pairs
         self.epoch = epoch
         self.cache = None if cache_dir is None else Path(cache_dir).expanduser()
         self.seed = seed
         self.num_workers = num_workers
+        self.attention = attention
         self.training: TrainingSet | None = None
         self.arrangement: Arrangement | None = None
         self.shots: list[Problem] | None = None
@@ -172,60 +179,46 @@ class MathDataModule(LightningDataModule):
             return
         if self._failure is not None:
             raise self._failure
-        training, benchmarks, held = (
-            [load_corpus(args, root=self.root, seed=seed, cache=self.cache) for args in group]
-            for group, seed in ((self.corpora, self.seed), (self.benchmark_args, 0), (self.held_out_args, 0))
-        )  # what measures a run is the same whatever its seed
-        self.benchmarks = gradable_benchmarks(benchmarks)
-        for kind, corpora in (("train", training), ("benchmark", benchmarks), ("held_out", held)):
-            self.data_hashes |= {f"{kind}/{i}/{corpus.source}": corpus.sha256 for i, corpus in enumerate(corpora)}
-        self.loaded = {"train": training, "benchmark": benchmarks, "held out": held}
+        self.loaded = load_sources(
+            self.corpora, self.benchmark_args, self.held_out_args, root=self.root, seed=self.seed, cache=self.cache
+        )
+        self.benchmarks = gradable_benchmarks(self.loaded["benchmark"])
+        self.data_hashes = data_hashes(self.loaded)
         rank_zero_info(reading_report(self.loaded))
-        self.shots = self._choose_shots()
-        if training:
-            self.training = self._build_training_set(training, held)
-            self.arrangement, why = self._arrange(self.training)
+        self.shots = untested_shots(self.prompt, self.loaded)
+        if self.loaded["train"]:
+            self.training = self._build_training_set()
+            self.data_hashes["train/examples"] = self.training.examples.sha256
+            self.arrangement = arrange_for(
+                self.tokenizer_args,
+                self.training,
+                self.geometry(),
+                layout=self.layout,
+                row_length=self.row_length,
+                group_by_length=self.group_by_length,
+                seed=self.seed,
+                attention=self.attention,
+            )
             if stage == "fit":
-                rank_zero_info(f"{self.training.report}\nLayout: {self.arrangement.describe()}{why}.")
+                rank_zero_info(f"{self.training.report}\nLayout: {self.arrangement.describe()}.")
         self._prepared = True
 
-    def _choose_shots(self) -> list[Problem]:
-        """Return the prompt's worked examples, none of which the run is measured on."""
-        measured = [*self.loaded["benchmark"], *self.loaded["held out"]]
-        tested = {int(key) for corpus in measured for key in corpus.keys}
-        return choose_shots(self.prompt, lambda text: problem_key(text) in tested)
-
-    def _build_training_set(self, training: list[Corpus], held: list[Corpus]) -> TrainingSet:
-        tested = [problem for problems in self.benchmarks.values() for problem in problems]
-        tested += [problem for corpus in held for problem in corpus.problems]
-        self.cleaning = clean(training, tested, self.cleaning_args)
+    def _build_training_set(self) -> TrainingSet:
+        training, held_out = self.loaded["train"], self.loaded["held out"]
+        self.cleaning = clean(training, tested_items(self.benchmarks, held_out), self.cleaning_args)
         rank_zero_info(self.cleaning.report())
         return build_training_set(
             training,
-            held,
+            held_out,
             self.cleaning.dropped,
             encoder=self.encoder,
             limits=self.limits,
             hold_out=self.hold_out,
+            pairs=self.pairs,
             seed=self.seed,
             epoch=self.epoch,
             cache=self.cache,
         )
-
-    def _arrange(self, training: TrainingSet) -> tuple[Arrangement, str]:
-        args = self.tokenizer_args
-        config = load_config(args.base, args.revision, args.trust_remote_code)
-        layout, obstacle = choose_layout(self.layout, config)
-        arrangement = arrange(
-            training,
-            self.geometry(),
-            layout=layout,
-            row_length=self.row_length,
-            break_even=attention_break_even(config),
-            group_by_length=obstacle is not None if self.group_by_length is None else self.group_by_length,
-            seed=self.seed,
-        )
-        return arrangement, "" if obstacle is None else f". Packed rows would mix sequences: {obstacle}"
 
     def geometry(self) -> Geometry:
         """Return how windows are cut under the trainer's accumulation and ranks; on one rank where there is none."""
@@ -240,20 +233,12 @@ class MathDataModule(LightningDataModule):
         Raises:
             InputError: If there is no training corpus, or Lightning is to put a sampler of its own in place.
         """
-        if self.training is None:
-            raise InputError(
-                "data.corpora: nothing to train on; add a corpus, e.g. --config configs/corpora/arithmetic.yaml."
-            )
-        if self.trainer.world_size > 1 and self.trainer._accelerator_connector.use_distributed_sampler:
-            raise InputError("trainer.use_distributed_sampler: expected false; MathDataModule shards windows itself.")
+        check_trainable(self.training, self.trainer)
         geometry = self.geometry()
         grouping = self.arrangement.grouping(self.training.examples)
         sampler = PlannedSampler(self.training.mixture.epoch_order, geometry, grouping)
-        rank_zero_info(
-            f"An epoch is {len(self.training.mixture)} examples in windows of {geometry.window_size} (batch_size "
-            f"{geometry.batch_size} x accumulate {geometry.accumulate} x ranks {geometry.num_ranks}): "
-            f"{-(-len(self.training.mixture) // geometry.window_size)} optimiser steps."
-        )
+        noun = "pairs" if self.training.examples.holds_pairs else "examples"
+        rank_zero_info(geometry.describe_epoch(len(self.training.mixture), noun))
         self._train_loader = self._loader(self.training.examples, sampler)
         if self._resume_position is not None:
             self._train_loader.load_state_dict(self._resume_position)
@@ -263,9 +248,8 @@ class MathDataModule(LightningDataModule):
         """Return the held-out batches (if any) and the benchmark problems of this rank (if any)."""
         loaders: list[DataLoader] = []
         if self.training is not None and self.training.held_out:
-            geometry = Geometry(self.batch_size, 1, self.trainer.world_size, self.trainer.global_rank)
-            order = self.arrangement.held_out_order(self.training.held_out)
-            loaders.append(self._loader(self.training.held_out, PlannedSampler(lambda _: order, geometry)))
+            held_out = self.training.held_out
+            loaders.append(self._once(held_out, self.arrangement.held_out_order(held_out)))
         if self.benchmarks:
             batches = benchmark_batches(
                 self.benchmarks,
@@ -276,6 +260,18 @@ class MathDataModule(LightningDataModule):
             )
             loaders.append(DataLoader(batches, batch_size=None, generator=torch.Generator()))
         return loaders
+
+    def measuring_loader(self, examples: Examples, some: np.ndarray) -> PlannedLoader:
+        """Return this rank's batches of some examples, each once, the longest first.
+
+        Args:
+            examples: Those trained on, or those held out.
+            some: (n,) int64, which of them.
+        """
+        return self._once(examples, LengthGrouping(examples.lengths).by_length(some))
+
+    def _once(self, examples: Examples, order: np.ndarray) -> PlannedLoader:
+        return self._loader(examples, PlannedSampler(lambda _: order, replace(self.geometry(), accumulate=1)))
 
     def _loader(self, examples: Examples, sampler: PlannedSampler) -> PlannedLoader:
         dataset = PlannedExamples(examples, self.arrangement.layout(self.encoder.pad_id))
@@ -302,22 +298,8 @@ class MathDataModule(LightningDataModule):
         Raises:
             InputError: If the template, system prompt, answer format or chat template differ, or, in fit, the data.
         """
-        if state_dict["template_hash"] != self.encoder.template_hash:
-            raise InputError(
-                f"ckpt_path: the checkpoint was trained with the prompt {state_dict['prompt']} (template hash "
-                f"{state_dict['template_hash']}), this run has {asdict(self.prompt)} ({self.encoder.template_hash}). "
-                f"Its worked examples are {[shot.id for shot in self.encoder.shots]}; they leave out what is tested."
-            )
+        check_same_prompt(state_dict, self.encoder)
         if self.trainer.state.fn != "fit":
             return
-        for name, sha256 in state_dict["data"].items():
-            if name.startswith("train/") and self.data_hashes.get(name) != sha256:
-                raise InputError(
-                    f"ckpt_path: the data of {name} is not what the checkpoint was trained on; resume on the same data."
-                )
+        check_same_data(state_dict["data"], self.data_hashes)
         self._resume_position = state_dict["position"]
-
-
-def _check(holds: bool, name: str, rule: str, value: Any) -> None:
-    if not holds:
-        raise InputError(f"data.{name}: expected {rule}, but got {value!r}.")

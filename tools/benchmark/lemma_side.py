@@ -1,6 +1,7 @@
-"""Lemma's side of ``sft``: a callback that notes the steps of ``lemma fit``."""
+"""Lemma's side of every workload that trains: a callback that notes the steps of ``lemma fit``."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,28 @@ class Recorder(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the record."""
         packages = ("lemma", "lightning")
-        write_record(Path(trainer.default_root_dir) / "record.json", self._meter.record(sequences, packages))
+        write_record(Path(trainer.default_root_dir) / "record.json", self._meter.record(examples, packages))
+
+
+def examples(batch: Batch) -> Iterator[list[Sequence]]:
+    """Yield the sequences of each example: one, or the chosen and the rejected one of a pair."""
+    found = sequences(batch)
+    return (list(islice(found, count)) for count in batch.num_completions)
 
 
 def sequences(batch: Batch) -> Iterator[Sequence]:
-    """Yield prompt and completion of each sequence, in any layout of one completion a prompt."""
+    """Yield prompt and completion of each of the N sequences, in any layout.
+
+    A completion's first token says by its position how long the prompt is, and by the token before it where that ends.
+    """
     ids = batch.input_ids.flatten().tolist()
     length = batch.input_ids.shape[1]
     positions = None if batch.position_ids is None else batch.position_ids.flatten().tolist()
-    index = iter(batch.completion_index.tolist())
+    index = batch.completion_index
+    before = index - 1 if batch.previous_index is None else batch.previous_index
+    tokens = zip(index.tolist(), before.tolist(), strict=True)
     for count in batch.mask.sum(-1).tolist():
-        places = [next(index) for _ in range(count)]
-        first = places[0]
+        places = list(islice(tokens, count))
+        first, last_of_prompt = places[0]
         prompt_length = first % length if positions is None else positions[first]
-        yield ids[first - prompt_length : first], [ids[place] for place in places]
+        yield ids[last_of_prompt + 1 - prompt_length : last_of_prompt + 1], [ids[place] for place, _ in places]
