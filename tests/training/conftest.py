@@ -11,7 +11,9 @@ import pytest
 import torch
 import yaml
 from torch.utils._pytree import tree_flatten
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from lemma.assets import resolve_base
 from lemma.cli import main
 
 CONFIG = {
@@ -161,6 +163,22 @@ def dpo(
 def figures() -> Callable[[Path], list[dict[str, float]]]:
     """Read the figures that a run of ``dpo`` logged, a dictionary a step or validation."""
     return lambda run: [json.loads(line) for line in (run / "figures.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def untrained_base(tmp_path: Path) -> str:
+    """Return the folder of the shipped policy's shape with random weights.
+
+    The shipped weights are sure of most tokens, so that a small gradient is the difference of large numbers: there
+    float32 itself is 2e-6 off float64, whatever the cut.
+    """
+    folder = tmp_path / "untrained"
+    AutoTokenizer.from_pretrained(resolve_base("tiny")).save_pretrained(folder)
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(
+        AutoConfig.from_pretrained(resolve_base("tiny")), dtype=torch.float32
+    ).save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.fixture

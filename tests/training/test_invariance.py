@@ -6,9 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-from lemma.assets import resolve_base
 
 # 31 examples of ragged lengths and two loss weights: three windows of 8 and a short one of 7.
 CUTS = {"(8, 1, 1)": ("8", "1", "1"), "(2, 4, 1)": ("2", "4", "1"), "(1, 4, 2)": ("1", "4", "2")}
@@ -17,22 +14,6 @@ CUTS = {"(8, 1, 1)": ("8", "1", "1"), "(2, 4, 1)": ("2", "4", "1"), "(1, 4, 2)":
 @pytest.fixture(autouse=True)
 def _importable_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
-
-
-@pytest.fixture
-def untrained_base(tmp_path) -> str:
-    """The shipped policy's shape with random weights.
-
-    The shipped weights are sure of most tokens, so that a small gradient is the difference of large numbers: there
-    float32 itself is 2e-6 off float64, whatever the cut.
-    """
-    folder = tmp_path / "untrained"
-    AutoTokenizer.from_pretrained(resolve_base("tiny")).save_pretrained(folder)
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(
-        AutoConfig.from_pretrained(resolve_base("tiny")), dtype=torch.float32
-    ).save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture
