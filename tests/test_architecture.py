@@ -33,7 +33,7 @@ ROWS = (
     {"preparation"},
 )
 LEVEL = {name: level for level, names in enumerate(ROWS) for name in names}
-TORCH_FREE = ("types", "files", "assets", "answers", "prompts", "corpora")
+TORCH_FREE = ("types", "files", "assets", "answers", "prompts", "corpora", "rewards")
 ALLOWED_BESIDE = {"__init__", "__main__"}  # the root package's own files; __main__ stands above every row
 FORBIDDEN_CALLS = {
     *("eval", "exec", "os.system", "os.popen", "sympy.sympify", "sympy.parse_expr"),

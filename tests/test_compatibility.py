@@ -43,6 +43,10 @@ REFUSED = {
         replace(PLAIN, strategy="deepspeed_stage_3", policy=PolicyArgs(lora=LoraArgs(use_dora=True))),
         "use --trainer.strategy deepspeed_stage_2 or fsdp2",
     ),
+    "a reference in stage 3 of DeepSpeed": (
+        replace(PLAIN, strategy="deepspeed_stage_3", loads_reference=True),
+        "use --model.reference precomputed, or fsdp2",
+    ),
     "DeepSpeed in float64": (replace(PLAIN, strategy="deepspeed_stage_2", precision="64-true"), "or zero2 for 64-true"),
     "DeepSpeed clipping values": (
         replace(PLAIN, strategy="deepspeed_stage_2", clip_algorithm="value"),
@@ -88,7 +92,8 @@ def test_every_rule_is_shown_to_refuse_something():
         replace(PLAIN, device="cuda", precision="16-mixed", policy=PolicyArgs(dtype="float16")),
         replace(PLAIN, optimizer=OptimizerArgs(lora_plus_ratio=16.0)),
         replace(PLAIN, precision="64-true", policy=PolicyArgs(method="full")),
-        replace(PLAIN, strategy="fsdp2", precision="bf16-true"),
+        replace(PLAIN, strategy="fsdp2", precision="bf16-true", loads_reference=True),
+        replace(PLAIN, strategy="deepspeed_stage_2", loads_reference=True),
         replace(PLAIN, strategy="fsdp", precision="64-true", clip=0.1, clip_algorithm="value"),
         replace(PLAIN, strategy="ddp", optimizer=OptimizerArgs("paged_adamw_8bit")),
     ],

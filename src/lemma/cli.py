@@ -103,7 +103,8 @@ class LemmaCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Return the trainer with TensorBoard in the run directory, atomic checkpoints and the side outputs."""
         trainer = self._get(self.config_init, "trainer")
-        check_compatibility(setup_of(trainer, self.model.policy_args, self.model.optimizer_args))
+        settings = (self.model.policy_args, self.model.optimizer_args)
+        check_compatibility(setup_of(trainer, *settings, loads_reference=self.model.loads_reference))
         if self._get(self.config_init, "print_plan"):
             print(plan(cluster_of(trainer), self.model.policy_args, self.model.optimizer_args, self.datamodule))
             sys.exit()

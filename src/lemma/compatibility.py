@@ -36,6 +36,7 @@ class Setup:
         optimizer: By what.
         model_type: Architecture of the base, where a rule asks for it.
         clip_algorithm: ``norm`` or ``value``.
+        loads_reference: Whether a frozen adapter or a second model stands beside the policy.
     """
 
     device: str
@@ -46,6 +47,7 @@ class Setup:
     optimizer: OptimizerArgs
     model_type: str = ""
     clip_algorithm: str = "norm"
+    loads_reference: bool = False
 
 
 class Rule(NamedTuple):
@@ -98,6 +100,11 @@ RULES = (
         DORA_ON_STAGE_3,
     ),
     Rule(
+        lambda s: s.strategy == DEEPSPEED[1] and s.loads_reference,
+        "trainer.strategy: under deepspeed_stage_3 no frozen adapter and no second model is gathered for the reference; "
+        "use --model.reference precomputed, or fsdp2.",
+    ),
+    Rule(
         lambda s: s.strategy in DEEPSPEED and s.precision == "64-true",
         "trainer.precision: DeepSpeed keeps what is trained in float32; use 32-true, or zero2 for 64-true.",
     ),
@@ -140,13 +147,16 @@ def check_compatibility(setup: Setup) -> None:
         raise InputError("\n".join(broken))
 
 
-def setup_of(trainer: dict[str, Any], policy: PolicyArgs, optimizer: OptimizerArgs) -> Setup:
+def setup_of(
+    trainer: dict[str, Any], policy: PolicyArgs, optimizer: OptimizerArgs, *, loads_reference: bool = False
+) -> Setup:
     """Return what the rules look at.
 
     Args:
         trainer: Arguments of Lightning's ``Trainer``; a strategy may be a name or an object.
         policy: What is trained.
         optimizer: By what.
+        loads_reference: Whether a frozen adapter or a second model stands beside the policy.
     """
     strategy, precision = trainer.get("strategy") or "auto", str(trainer.get("precision"))
     precision = PRECISIONS.get(precision, precision)
@@ -160,6 +170,7 @@ def setup_of(trainer: dict[str, Any], policy: PolicyArgs, optimizer: OptimizerAr
         optimizer=optimizer,
         model_type=load_config(policy.base, policy.revision, policy.trust_remote_code).model_type if asks else "",
         clip_algorithm=trainer.get("gradient_clip_algorithm") or "norm",
+        loads_reference=loads_reference,
     )
 
 

@@ -1,6 +1,7 @@
 """Completions: equal to transformers' own, each from its own stream, whatever stands beside it."""
 
 import dataclasses
+import functools
 import json
 import math
 import shutil
@@ -8,11 +9,11 @@ from collections import Counter
 
 import pytest
 import torch
-from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
+from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 
 from lemma.assets import resolve_base
 from lemma.generation import SamplingArgs, generate, stream_seed
-from lemma.generation.local import SeededSampler, _uniforms
+from lemma.generation.draw import draw, stream_uniforms
 from lemma.policy import LoraArgs, Policy, PolicyArgs
 from lemma.types import GREEDY, InputError, Problem
 
@@ -92,17 +93,18 @@ def test_samples_do_not_depend_on_neighbours_order_or_token_budget(tiny, encoder
 
 
 def test_a_batch_stays_within_the_token_budget(tiny, encoder, problems, monkeypatch):
-    shapes, own = [], tiny.generate
+    shapes, own = [], tiny.forward
 
+    @functools.wraps(own)
     def spy(**arguments):
-        shapes.append(tuple(arguments["input_ids"].shape))
+        shapes.append((*arguments["input_ids"].shape, arguments["attention_mask"].shape[1]))
         return own(**arguments)
 
-    monkeypatch.setattr(tiny, "generate", spy)
+    monkeypatch.setattr(tiny, "forward", spy)
     generate(tiny, problems, encoder, dataclasses.replace(SAMPLED, max_batch_tokens=700))
-    assert sum(rows for rows, _ in shapes) == 20
-    assert max(rows for rows, _ in shapes) > 1
-    assert all(rows == 1 or rows * (width + 48) <= 700 for rows, width in shapes)
+    assert sum(rows for rows, new, _ in shapes if new > 1) >= len(problems)  # a large group is cut
+    assert max(rows for rows, new, _ in shapes if new == 1) > 1
+    assert all(rows == 1 or rows * width <= 700 for rows, _, width in shapes)
 
 
 def test_more_samples_keep_the_first_ones_and_greedy_stays_apart(tiny, encoder, problems):
@@ -175,10 +177,11 @@ def test_mode_and_global_generator_are_left_as_they_were(tiny, encoder, problems
 def test_the_training_mode_comes_back_after_an_error(tiny, encoder, problems, monkeypatch):
     tiny.train()
 
+    @functools.wraps(tiny.forward)
     def fail(**_):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(tiny, "generate", fail)
+    monkeypatch.setattr(tiny, "forward", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
         generate(tiny, problems[:1], encoder, SAMPLED)
     assert all(module.training for module in tiny.modules())
@@ -211,21 +214,11 @@ CHI_SQUARE_999 = {1: 10.83, 2: 13.82, 4: 18.47, 5: 20.52, 35: 66.62}  # 0.999 qu
 NUM_STREAMS = 20_000
 
 
-def draw(logits, *, temperature=1.0, top_p=1.0, num_steps=1) -> torch.Tensor:
+def drawn(logits, *, temperature=1.0, top_p=1.0, num_steps=1) -> torch.Tensor:
     """Return (streams, steps) tokens, one stream for each of many problem ids."""
-    sampling = SamplingArgs(temperature=temperature, top_p=top_p, max_new_tokens=num_steps)
-    warpers = LogitsProcessorList([TemperatureLogitsWarper(temperature)])
-    if top_p < 1:
-        warpers.append(TopPLogitsWarper(top_p))
-    seeds = [stream_seed(0, "s", f"p{i}", 0) for i in range(NUM_STREAMS)]
-    sampler = SeededSampler(_uniforms(seeds, sampling), warpers)
-    steps = []
-    for _ in range(num_steps):
-        scores = sampler(torch.zeros(NUM_STREAMS, 1, dtype=torch.long), logits.repeat(NUM_STREAMS, 1))
-        assert ((scores == 0).sum(1) == 1).all()
-        assert ((scores == -math.inf).sum(1) == logits.numel() - 1).all()
-        steps.append(scores.argmax(1))
-    return torch.stack(steps, 1)
+    uniforms = stream_uniforms([stream_seed(0, "s", f"p{i}", 0) for i in range(NUM_STREAMS)], num_steps)
+    rows = logits.repeat(NUM_STREAMS, 1)
+    return torch.stack([draw(rows, column, temperature=temperature, top_p=top_p)[0] for column in uniforms.T], 1)
 
 
 def chi_square(counts: torch.Tensor, probabilities: torch.Tensor) -> float:
@@ -235,13 +228,13 @@ def chi_square(counts: torch.Tensor, probabilities: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_frequencies_follow_the_softmax_at_the_temperature(temperature):
-    counts = draw(LOGITS, temperature=temperature)[:, 0].bincount(minlength=6)
+    counts = drawn(LOGITS, temperature=temperature)[:, 0].bincount(minlength=6)
     assert chi_square(counts, (LOGITS / temperature).softmax(0)) < CHI_SQUARE_999[5]
     assert chi_square(counts, (LOGITS / (temperature * 1.2)).softmax(0)) > CHI_SQUARE_999[5]  # the test can fail
 
 
 def test_steps_of_a_stream_are_independent():
-    first, second = draw(LOGITS, num_steps=2).T
+    first, second = drawn(LOGITS, num_steps=2).T
     pairs = (6 * first + second).bincount(minlength=36)
     probabilities = LOGITS.softmax(0)
     assert chi_square(pairs, torch.outer(probabilities, probabilities).flatten()) < CHI_SQUARE_999[35]
@@ -249,7 +242,7 @@ def test_steps_of_a_stream_are_independent():
 
 def test_top_p_draws_from_the_smallest_set_that_holds_p_and_nothing_else():
     logits = torch.tensor([0.15, 0.5, 0.05, 0.3]).log()
-    counts = draw(logits, top_p=0.7)[:, 0].bincount(minlength=4)
+    counts = drawn(logits, top_p=0.7)[:, 0].bincount(minlength=4)
     # 0.5 alone is below 0.7, 0.5 + 0.3 is not: tokens 1 and 3 remain, with 5/8 and 3/8
     assert counts[[0, 2]].tolist() == [0, 0]
     assert chi_square(counts[[1, 3]], torch.tensor([5 / 8, 3 / 8])) < CHI_SQUARE_999[1]
@@ -258,16 +251,34 @@ def test_top_p_draws_from_the_smallest_set_that_holds_p_and_nothing_else():
 def test_the_extremes_of_the_uniform_draw_tokens_that_have_probability():
     logits = torch.tensor([[-math.inf, 1.0, -math.inf, 0.0, -math.inf]])
     last = 1 - 2**-53  # the largest number that torch.rand gives in float64
-    for uniform, token in ((0.0, 1), (last, 3)):
-        sampler = SeededSampler(torch.tensor([[uniform]], dtype=torch.float64), LogitsProcessorList())
-        assert sampler(torch.zeros(1, 1), logits).argmax() == token
+    for uniform, expected in ((0.0, 1), (last, 3)):
+        tokens, _ = draw(logits, torch.tensor([uniform], dtype=torch.float64), temperature=1.0, top_p=1.0)
+        assert tokens.tolist() == [expected]
 
 
 def test_greedy_rows_keep_their_maximum_beside_sampled_ones():
-    logits = LOGITS.repeat(3, 1)
-    uniforms = torch.tensor([[-1.0], [0.0], [-1.0]], dtype=torch.float64)
-    sampler = SeededSampler(uniforms, LogitsProcessorList([TemperatureLogitsWarper(100.0)]))
-    assert sampler(torch.zeros(3, 1), logits).argmax(1).tolist() == [4, 0, 4]
+    uniforms = torch.tensor([-1.0, 0.0, -1.0], dtype=torch.float64)
+    assert draw(LOGITS.repeat(3, 1), uniforms, temperature=100.0, top_p=1.0)[0].tolist() == [4, 0, 4]
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.7, 1.0), (1.3, 0.9)])
+def test_draws_are_those_of_a_float32_softmax_summed_in_float64_and_counted(temperature, top_p):
+    logits = 4 * torch.randn(400, 3000, generator=torch.Generator().manual_seed(0))
+    uniforms = stream_uniforms(list(range(400)), 1)[:, 0]
+    scores = TemperatureLogitsWarper(temperature)(None, logits)
+    if top_p < 1:
+        scores = TopPLogitsWarper(top_p)(None, scores)
+    cumulative = scores.softmax(-1).double().cumsum(-1)
+    counted = (cumulative <= uniforms[:, None] * cumulative[:, -1:]).sum(-1)
+    assert torch.equal(draw(logits, uniforms, temperature=temperature, top_p=top_p)[0], counted)
+
+
+def test_the_log_probability_of_a_draw_is_tempered_and_knows_no_top_p():
+    uniforms = torch.tensor([0.9, -1.0], dtype=torch.float64)
+    tokens, logps = draw(LOGITS.repeat(2, 1), uniforms, temperature=0.5, top_p=0.6)
+    expected = (2 * LOGITS).log_softmax(0)[tokens]
+    torch.testing.assert_close(logps, expected)
+    assert (logps < -0.01).all()
 
 
 def test_first_tokens_of_the_shipped_policy_follow_its_own_distribution(tiny, encoder):
@@ -277,9 +288,9 @@ def test_first_tokens_of_the_shipped_policy_follow_its_own_distribution(tiny, en
         probabilities = (tiny.eval()(ids).logits[0, -1].double() / 3.0).softmax(0)
     streams = [Problem(f"s{i}", "toy", problem) for i in range(150)]
     sampling = SamplingArgs(num_samples=8, greedy=False, max_new_tokens=1, temperature=3.0)
-    drawn = Counter(one.text for row in generate(tiny, streams, encoder, sampling) for one in row)
+    texts = Counter(one.text for row in generate(tiny, streams, encoder, sampling) for one in row)
     top = probabilities.topk(4).indices.tolist()
-    counts = torch.tensor([drawn[encoder.decode([token])] for token in top])
+    counts = torch.tensor([texts[encoder.decode([token])] for token in top])
     counts = torch.cat([counts, 1200 - counts.sum()[None]])
     expected = torch.cat([probabilities[top], 1 - probabilities[top].sum()[None]])
     assert expected.min() > 0.005

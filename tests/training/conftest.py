@@ -113,10 +113,16 @@ def lemma_process(config: str) -> Callable[..., subprocess.CompletedProcess]:
 
 
 @pytest.fixture
+def pairs_rows() -> dict[str, list[dict[str, str]]]:
+    """Return the rows of the preference files of ``pairs_config``, by source."""
+    return PAIRS
+
+
+@pytest.fixture
 def pairs_config(tmp_path: Path) -> str:
     """Path of a configuration to come after ``config``: DPO on 12 light and 9 heavy pairs, and 7 held-out ones.
 
-    Validation is off as it is there; ``VALIDATED`` in the tests' files switches it on.
+    Validation is off, as it is there.
     """
     for source, rows in PAIRS.items():
         (tmp_path / f"{source}.jsonl").write_text("\n".join(map(json.dumps, rows)))

@@ -1,7 +1,5 @@
 """Neither a gradient of DPO nor a figure depends on how a window is cut, on how many ranks, or under which layout."""
 
-import json
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -10,6 +8,8 @@ from safetensors.torch import load_file
 CUTS = {"whole": ("8", "1", 1), "accumulated": ("2", "4", 1), "ranks": ("1", "4", 2)}
 DDP = ("--trainer.strategy", "ddp")
 VALIDATED = ("--trainer.limit_val_batches", "1.0")
+# Adam's epsilon keeps updates in proportion to gradients, so that rounding is not taken for a direction
+GRADUAL = ("--model.optimizer.eps", "1.0", "--model.optimizer.lr", "0.2")
 
 
 @pytest.fixture
@@ -42,18 +42,26 @@ def test_gradient_does_not_depend_on_how_the_window_is_cut(gradients, untrained_
         assert_equal_gradients(whole, other, tolerance)
 
 
-def test_gradient_and_figures_do_not_depend_on_the_layout(gradients, figures, untrained_base, tmp_path, monkeypatch):
-    infinite = "lemma.datamodule.layout.attention_break_even"
-    monkeypatch.setattr(infinite, lambda config: float("inf"))  # pack all that fits
-    layouts = {}
-    for layout in ("padded", "packed", "shared_prefix"):
-        flags = (*VALIDATED, "--model.policy.base", untrained_base, "--data.layout", layout)
-        layouts[layout] = gradients(layout, "4", "2", 1, *flags), figures(tmp_path / layout)
-    padded = layouts["padded"]
+@pytest.fixture
+def packs_all_that_fits(monkeypatch):
+    monkeypatch.setattr("lemma.datamodule.layout.attention_break_even", lambda config: float("inf"))
+
+
+@pytest.mark.usefixtures("packs_all_that_fits")
+def test_gradient_does_not_depend_on_the_layout(gradients, untrained_base):
+    flags = ("8", "1", 1, "--model.policy.base", untrained_base, "--data.layout")
+    padded = gradients("padded", *flags, "padded")
     for layout in ("packed", "shared_prefix"):
-        assert_equal_gradients(padded[0], layouts[layout][0], 1e-6)
-        assert_same_figures(padded[1], layouts[layout][1], rel=1e-5)
-    assert layouts["shared_prefix"][1][-1]["train/padding"] < padded[1][-1]["train/padding"]
+        assert_equal_gradients(padded, gradients(layout, *flags, layout), 1e-6)
+
+
+@pytest.mark.usefixtures("packs_all_that_fits")
+def test_figures_do_not_depend_on_the_layout(dpo, figures):
+    flags = (*VALIDATED, "--trainer.precision", "64-true", "--trainer.accumulate_grad_batches", "2", "--data.layout")
+    padded, *others = (figures(dpo("fit", name, *flags, name)) for name in ("padded", "packed", "shared_prefix"))
+    for other in others:
+        assert_same_figures(padded, other, rel=1e-6)
+    assert others[1][-1]["train/padding"] < padded[-1]["train/padding"]
 
 
 def assert_same_figures(one, other, rel: float) -> None:
@@ -64,13 +72,15 @@ def assert_same_figures(one, other, rel: float) -> None:
         names -= {"train/tokens_per_second", "train/padding", "train/lr"}
         assert {name for name in theirs if name in ours or "rewards" in name} >= names
         for name in names:
+            if name.endswith("accuracy") and abs(ours[name.replace("accuracy", "margin")]) < 1e-9:
+                continue  # the signs of rounding errors
             assert ours[name] == pytest.approx(theirs[name], rel=rel, abs=1e-6), (ours["step"], name)
 
 
 def test_two_ranks_train_log_and_measure_as_one_process(dpo, figures):
     # in a micro-batch of one pair a rank has no pair of the other kinds, and in the last window none at all
     flags = (*VALIDATED, "--trainer.precision", "64-true", "--trainer.max_epochs", "2", "--trainer.val_check_interval")
-    flags += ("1.0", "--trainer.accumulate_grad_batches", "2")
+    flags += ("1.0", "--trainer.accumulate_grad_batches", "2", *GRADUAL)
     one = dpo("fit", "one", *flags, "--data.batch_size", "2")
     two = dpo("fit", "two", *flags, *DDP, "--data.batch_size", "1", ranks=2)
 
@@ -83,4 +93,3 @@ def test_two_ranks_train_log_and_measure_as_one_process(dpo, figures):
         assert ours[-1][f"{part}/rewards/margin"] != 0
         assert f"{part}/logps/chosen" in theirs[-1]
     assert ours[-1]["val/loss"] < 0.69
-    assert len(json.dumps(ours)) > 1000

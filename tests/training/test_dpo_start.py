@@ -15,6 +15,8 @@ STARTS = {
     "int8": ("--model.policy.quantization.method", "int8"),
     "full": ("--model.policy.method", "full"),
     "precomputed": ("--model.reference", "precomputed"),
+    "mixed precision": ("--trainer.precision", "bf16-mixed"),
+    "precomputed in mixed precision": ("--trainer.precision", "bf16-mixed", "--model.reference", "precomputed"),
     "label smoothing": ("--model.label_smoothing", "0.2"),
     "padded": ("--data.layout", "padded"),
 }
@@ -22,8 +24,9 @@ STARTS = {
 
 @pytest.fixture
 def adapter(dpo, tmp_path):
-    """Return the folder of an adapter that has moved away from its base."""
-    return str(dpo("fit", "before", "--trainer.max_steps", "2") / "adapter")
+    """Return the folder of an adapter that has moved away from its base, and says that it has dropout."""
+    dropout = ("--model.disable_dropout", "false", "--model.policy.lora.dropout", "0.5")
+    return str(dpo("fit", "before", "--trainer.max_steps", "2", *dropout) / "adapter")
 
 
 def assert_starts_at_ln2(steps):

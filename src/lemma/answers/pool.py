@@ -134,8 +134,53 @@ class Pool:
         return [worker for worker in waiting if worker.connection in readable or now >= worker.deadline]
 
 
-class Worker:
-    """The parent's handle on one worker process.
+class Child:
+    """The parent's handle on a process that runs one module, with a pipe between them.
+
+    The module's argument is the file descriptor of its end of the pipe.
+
+    Args:
+        module: What ``python -m`` runs.
+        output: File descriptor for what it prints.
+
+    Attributes:
+        connection: The parent's end of the pipe.
+    """
+
+    def __init__(self, module: str, output: int = subprocess.DEVNULL) -> None:
+        self.connection, theirs = Pipe()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONHASHSEED": "0"},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                process_group=0,  # out of reach of the terminal's Ctrl-C
+            )
+        self._parent = os.getpid()
+
+    def is_running(self) -> bool:
+        """Return whether the process lives and is this process's own; after a fork it is another one's."""
+        return self._parent == os.getpid() and self._process.poll() is None
+
+    def stop(self) -> int | None:
+        """Kill the process and those that it started, if it is this one's own, and return the code that it ended with.
+
+        Where it was ending by itself, the code is its own.
+        """
+        self.connection.close()
+        if self._parent != os.getpid():
+            return None
+        if self._process.returncode is None:  # not waited for, so that the number is still its own
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        return self._process.wait()
+
+
+class Worker(Child):
+    """The parent's handle on one grading process.
 
     Attributes:
         connection: The parent's end of the pipe.
@@ -147,29 +192,14 @@ class Worker:
     """
 
     def __init__(self, timeout: float, conventions: Conventions) -> None:
+        super().__init__(WORKER_MODULE)
         self._timeout = timeout
         self.ready = False
         self.held: deque[Pair] = deque()
         self.end: str | None = None
         self._retired = False
-        self.connection, theirs = Pipe()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", WORKER_MODULE, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONHASHSEED": "0"},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                process_group=0,  # out of reach of the terminal's Ctrl-C
-            )
-        self._parent = os.getpid()
         self.deadline = time.monotonic() + _START_TIMEOUT
         self.connection.send((timeout, conventions))
-
-    def is_running(self) -> bool:
-        """Return whether the process lives and is this process's own; after a fork it is another one's."""
-        return self._parent == os.getpid() and self._process.poll() is None
 
     def send(self, pairs: list[Pair]) -> None:
         """Give the worker more pairs."""
@@ -202,13 +232,6 @@ class Worker:
             if time.monotonic() >= self.deadline:
                 self._ended()
         return verdicts
-
-    def stop(self) -> None:
-        """Kill the process, if it is this one's own, and wait for its end."""
-        self.connection.close()
-        if self._parent == os.getpid():
-            self._process.kill()
-            self._process.wait()
 
     def _start_clock(self) -> None:
         self.deadline = time.monotonic() + _PATIENCE * self._timeout

@@ -98,12 +98,17 @@ def _memory() -> int:
     return int(pages) * resource.getpagesize()
 
 
-def main() -> None:
-    """Serve on the file descriptor given as the argument."""
+def listen() -> Connection:
+    """Return the end of the pipe that the parent gave as the argument; signals are set as the parent expects."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     signal.signal(DEADLINE_SIGNAL, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [DEADLINE_SIGNAL])
-    serve(Connection(int(sys.argv[1])))
+    return Connection(int(sys.argv[1]))
+
+
+def main() -> None:
+    """Serve on the file descriptor given as the argument."""
+    serve(listen())
 
 
 if __name__ == "__main__":

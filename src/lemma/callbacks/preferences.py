@@ -46,7 +46,7 @@ class PreferenceMonitor(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at what was logged in this step, if anything was."""
+        """Look at what was logged last, at the steps that log: the module itself does so after its callbacks."""
         step = trainer.global_step
         if not isinstance(pl_module, DPOModule) or step == self._logged_at or step % trainer.log_every_n_steps:
             return

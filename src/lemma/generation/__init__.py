@@ -1,5 +1,16 @@
-"""Completions from prompts."""
+"""Completions from prompts.
 
-from lemma.generation.local import SamplingArgs, generate, stream_seed
+args.py      what the user says
+draw.py      one token of a row, from the row's own random stream
+local.py     completions by the model at hand: which engine, in which mode
+decode.py    our own decoding loop, for models of attention
+rows.py      what it knows of each row
+cache.py     keys and values of rows that come and go
+padded.py    transformers' ``generate``, for all other models and sharded weights
+"""
 
-__all__ = ["SamplingArgs", "generate", "stream_seed"]
+from lemma.generation.args import SamplingArgs
+from lemma.generation.draw import Sample, stream_seed
+from lemma.generation.local import generate, sample_groups
+
+__all__ = ["Sample", "SamplingArgs", "generate", "sample_groups", "stream_seed"]

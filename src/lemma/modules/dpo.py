@@ -65,16 +65,21 @@ class DPOModule(PolicyModule):
             )
         self.reference = reference
         self.disable_dropout = disable_dropout
-        self.train_figures = PairFigures()
-        self.held_out_figures = PairFigures()
-        self._precomputed: Precomputed | None = None
+        compares = self.pair_objective.needs_reference
+        self.train_figures, self.held_out_figures = PairFigures(compares=compares), PairFigures(compares=compares)
 
     def prepare_policy(self, policy: Policy) -> None:
         """Load what the reference needs beside the policy, and switch dropout off."""
-        if self.pair_objective.needs_reference and self.reference == "live" and self._measures_pairs():
+        if self.loads_reference and self._measures_pairs():
             policy.add_reference()
         if self.disable_dropout:
             policy.disable_dropout()
+
+    @property
+    def loads_reference(self) -> bool:
+        """Return whether a frozen adapter or a second model stands beside the policy: not beside a fresh adapter."""
+        is_base = self.policy_args.method == "lora" and self.policy_args.adapter is None
+        return self.pair_objective.needs_reference and self.reference == "live" and not is_base
 
     def _measures_pairs(self) -> bool:
         """Return whether the policy is compared with where it began: not where ``validate`` is given no checkpoint."""

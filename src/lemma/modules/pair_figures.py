@@ -56,9 +56,15 @@ def figures_of(pairs: PairLogps, losses: Tensor, rewards: tuple[Tensor, Tensor])
 
 
 class PairFigures:
-    """Collects figures until they are asked for; they stay on their device, so that nothing waits for it."""
+    """Collects figures until they are asked for; they stay on their device, so that nothing waits for it.
 
-    def __init__(self) -> None:
+    Args:
+        compares: Whether there is a reference; without one there are no log-ratios to it.
+    """
+
+    def __init__(self, *, compares: bool = True) -> None:
+        left_out = {"log_ratio/chosen", "log_ratio/rejected"} if not compares else set()
+        self._named = [(number, name) for number, name in enumerate(FIGURES) if name not in left_out]
         self._rows: list[Tensor] = []  # (E, F + 1) each, the weight last
         self._labels: list[tuple[str, str]] = []
 
@@ -100,8 +106,8 @@ class PairFigures:
         if len(merged) > 1:
             parts |= {f"{prefix}/{source}/{kind}": sums for (source, kind), sums in merged.items()}
         return {
-            f"{part}/{name}": float(total / sums[-1])
+            f"{part}/{name}": float(sums[number] / sums[-1])
             for part, sums in parts.items()
-            for name, total in zip(FIGURES, sums, strict=False)
+            for number, name in self._named
             if name != "loss" or part != prefix  # PolicyModule logs that of all
         }

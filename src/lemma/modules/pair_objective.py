@@ -1,6 +1,7 @@
 """Decides what a run minimises on its pairs: one loss, or a weighted sum of several, each with its own tunables."""
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -93,11 +94,13 @@ def _term(name: str, value: float | dict[str, float], shared: dict[str, float]) 
         takes = ", ".join(["weight", *known])
         raise InputError(f"model.loss_type.{name}: expected keys among {takes}, but got {', '.join(sorted(unknown))}.")
     weight = own.get("weight", 1.0)
-    if weight <= 0:
+    if not 0 < weight < math.inf:
         raise InputError(f"model.loss_type.{name}: expected a weight above 0, but got {weight}.")
     tunables = {key: float(own.get(key, shared.get(key, default))) for key, default in known.items()}
-    try:
-        check_tunables(name, **tunables)
-    except InputError as error:
-        raise InputError(f"model.loss_type: {error}") from error
+    for key, value in tunables.items():
+        try:
+            check_tunables(name, **{key: value})
+        except InputError as error:
+            place = f"loss_type.{name}" if key in own or key not in shared else key
+            raise InputError(f"model.{place}: {error}") from error
     return Term(name, float(weight), tunables)

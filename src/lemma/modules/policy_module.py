@@ -40,6 +40,7 @@ class PolicyModule(LightningModule):
 
     objective: str
     trains_on_pairs = False
+    loads_reference = False  # whether a frozen adapter or a second model stands beside the policy
     strict_loading = False  # checkpoints hold trained weights only; on_load_checkpoint checks that none is missing
 
     def __init__(

@@ -6,6 +6,7 @@ out on a few examples, where the policy that trains can tell what the reference 
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from tqdm import tqdm
 
 from lemma.corpora import cached_folder, cached_path, code_hash
 from lemma.encoding import Examples
+from lemma.files import write_atomic
 from lemma.modules.resume import gather_objects
 from lemma.modules.sharding import like, reshard, whole_tensors
 from lemma.ops import masked_sum
@@ -25,6 +27,7 @@ from lemma.policy.reference import REFERENCE, evaluating
 from lemma.types import InputError
 
 _KEY = "reference"
+_FILE = "logps.npy"
 _PROBES = 8
 _TOLERANCE = {"32-true": 1e-3, "64-true": 1e-6}
 """Relative difference up to which log-probabilities of a completion are the same; 0.05 in lower precision."""
@@ -61,6 +64,14 @@ def _adapter(policy: Policy) -> dict[str, Tensor]:
     return {name: parameter for name, parameter in policy.named_parameters() if f".{REFERENCE}." in name}
 
 
+def _kept(path: Path) -> np.ndarray:
+    """Return the values in a file; none if it is damaged."""
+    try:
+        return np.load(path)
+    except (OSError, ValueError, EOFError):
+        return np.zeros((0, 2))
+
+
 class Precomputed:
     """Computes the reference's log-probabilities, or finds them on disk.
 
@@ -75,8 +86,8 @@ class Precomputed:
         self.data = trainer.datamodule
         if self.data.cache is None:
             raise InputError("data.cache_dir: expected a folder for model.reference precomputed, but got null.")
-        self._is_base = args.method == "lora" and args.adapter is None  # so that it can always be asked
-        self._is_untrained = trainer.ckpt_path is None
+        self._is_base = args.method == "lora" and args.adapter is None
+        self._can_tell = self._is_base or trainer.ckpt_path is None  # what the reference says
 
     def of(self, examples: Examples) -> np.ndarray:
         """Return (num_examples, 2) float64 log-probabilities of each completion; a collective call.
@@ -87,20 +98,23 @@ class Precomputed:
         if not len(examples):
             return np.zeros((0, 2))
         cache, key = self.data.cache, self._key(examples)
-        if all(gather_objects(cached_path(cache, key).is_dir())):
-            values = np.load(cached_path(cache, key) / "logps.npy")
-            if self._holds(values, examples):
-                rank_zero_info(f"Reference: log-probabilities of {len(examples)} pairs found in {cache}.")
-                return values
-            rank_zero_warn("Reference: the log-probabilities kept in data.cache_dir are not this policy's; made anew.")
-            return self._compute(examples, np.arange(len(examples)))
-        if not (self._is_base or self._is_untrained):
+        folder = cached_path(cache, key)
+        is_there = all(gather_objects(folder.is_dir()))
+        if is_there and self._holds(values := _kept(folder / _FILE), examples):
+            rank_zero_info(f"Reference: log-probabilities of {len(examples)} pairs found in {cache}.")
+            return values
+        if not self._can_tell:
             raise InputError(
                 f"data.cache_dir: the reference's log-probabilities, with which this run began, are not in {cache} any "
                 "more. Start again, or train with --model.reference live."
             )
         values = self._compute(examples, np.arange(len(examples)))
-        cached_folder(cache, key, lambda folder: np.save(folder / "logps.npy", values))
+        if is_there:
+            rank_zero_warn("Reference: the log-probabilities kept in data.cache_dir were not this policy's; made anew.")
+            if self.trainer.local_rank == 0:
+                write_atomic(folder / _FILE, lambda stream: np.save(stream, values))
+        else:
+            cached_folder(cache, key, lambda folder: np.save(folder / _FILE, values))
         return values
 
     def _key(self, examples: Examples) -> dict[str, Any]:
@@ -117,20 +131,21 @@ class Precomputed:
         }
 
     def _holds(self, values: np.ndarray, examples: Examples) -> bool:
-        """Return whether kept values are the policy's, as far as some examples tell; True where it cannot tell."""
-        if values.shape != (len(examples), 2) or not np.isfinite(values).all():
+        """Return whether kept values are the policy's, as far as some examples tell; a collective call."""
+        is_whole = values.shape == (len(examples), 2) and bool(np.isfinite(values).all())
+        if not all(gather_objects(is_whole)):
             return False
-        if not (self._is_base or self._is_untrained):
+        if not self._can_tell:
             return True
         some = np.linspace(0, len(examples) - 1, min(_PROBES, len(examples))).astype(np.int64)
         found = self._compute(examples, some)[some]
         tolerance = _TOLERANCE.get(str(self.trainer.precision), 0.05)
-        return bool(np.allclose(found, values[some], rtol=tolerance, atol=tolerance))
+        return all(gather_objects(bool(np.allclose(found, values[some], rtol=tolerance, atol=tolerance))))
 
     def _compute(self, examples: Examples, some: np.ndarray) -> np.ndarray:
         """Return (num_examples, 2) values of some examples, the others NaN; on all ranks."""
         mine: list[tuple[np.ndarray, np.ndarray]] = []
-        with torch.no_grad(), self._reference():
+        with torch.no_grad(), self.trainer.precision_plugin.forward_context(), self._reference():
             for indices, logps in self._batches(examples, some):
                 mine.append((indices, logps.view(-1, 2).double().cpu().numpy()[: len(indices)]))
         reshard(self.policy)
