@@ -34,6 +34,13 @@ def test_two_groups_by_hand(scale, baseline):
     assert found.tolist() == pytest.approx([c / (d + EPSILON) for c, d in pairs], abs=1e-12)
 
 
+def test_baselines_by_hand():
+    # the last completion is alone in its group
+    rewards, groups = tensor(1, 2, 6, 5), torch.tensor([0, 0, 0, 1])
+    assert BASELINES["mean"](rewards, groups).tolist() == [3, 3, 3, 5]
+    assert BASELINES["leave_one_out"](rewards, groups).tolist() == [4, 3.5, 1.5, 5]
+
+
 def test_known_digits():
     # one of four solved, rewards 5 and 0: mean 5/4, sample deviation sqrt((225/16 + 3 * 25/16) / 3) = 5/2
     found = group_advantages(tensor(5, 0, 0, 0), torch.zeros(4).long(), scale="group", baseline="mean")

@@ -13,12 +13,12 @@ PROBLEMS = json.dumps([{"name": "arithmetic", "max_rows": 12}])
     [
         (
             ("--model", "lemma.modules.SFTModule"),
-            r"model.class_path: SFTModule trains on solutions, but data.corpora \(heavy, light\) holds preference pairs; "
-            "train on them with lemma.modules.DPOModule",
+            r"model.class_path: SFTModule trains on solutions, but data.corpora \(heavy, light\) holds preference "
+            "pairs; train on them with lemma.modules.DPOModule",
         ),
         (
             ("--data.corpora", PROBLEMS, "--data.held_out", "[]"),
-            r"model.class_path: DPOModule trains on preference pairs \(corpora preferences, .*\(arithmetic\) holds prob",
+            r"model.class_path: DPOModule trains on preference pairs .*data.corpora \(arithmetic\) holds problems",
         ),
         (("--model.loss_type", "sigmiod"), "model.loss_type: expected one of sigmoid, .*, but got 'sigmiod'"),
         (("--model.loss_type", "{sigmoid: 1, rpo: 1}"), "model.loss_type: expected one of .*, but got 'rpo'"),
@@ -56,9 +56,8 @@ def test_dropout_trains_where_it_is_asked_for(dpo, figures):
     ],
 )
 def test_stage_3_is_refused_where_a_reference_is_loaded(dpo, flags, refused):
-    # without DeepSpeed what is not refused still ends in an error, another one
-    with pytest.raises((SystemExit, Exception)) as error:
-        dpo("fit", "run", *flags, "--trainer.strategy", "deepspeed_stage_3", "--trainer.precision", "nothing")
+    with pytest.raises(SystemExit, match="use bf16-true") as error:  # another rule that is broken, for it to end here
+        dpo("fit", "run", *flags, "--trainer.strategy", "deepspeed_stage_3", "--trainer.precision", "16-true")
     assert ("--model.reference precomputed, or fsdp2" in str(error.value)) == refused
 
 

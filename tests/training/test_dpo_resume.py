@@ -71,7 +71,9 @@ def test_resume_keeps_the_reference_of_a_continued_adapter_though_its_folder_has
     moved = {name: 2 * tensor for name, tensor in started_from.items()}
 
     continued = ("--model.policy.adapter", str(adapter))
-    _, straight, broken = killed_and_not(3, *continued, meanwhile=lambda: save_file(moved, adapter / "adapter_model.safetensors"))
+    _, straight, broken = killed_and_not(
+        3, *continued, meanwhile=lambda: save_file(moved, adapter / "adapter_model.safetensors")
+    )
     assert_same_training_state(straight, broken)
     saved = {name.removeprefix("model.").replace(".reference", ""): t for name, t in broken["reference"].items()}
     assert saved.keys() == started_from.keys()

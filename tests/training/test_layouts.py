@@ -121,7 +121,10 @@ def test_resume_with_another_grouping_is_refused(lemma, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--data.layout", "dense"), "data.layout: expected one of auto, padded, packed, shared_prefix, but got 'dense'"),
+        (
+            ("--data.layout", "dense"),
+            "data.layout: expected one of auto, padded, packed, shared_prefix, but got 'dense'",
+        ),
         (("--data.layout", "padded", "--data.row_length", "512"), "data.row_length: expected null under layout padded"),
         (("--data.layout", "packed", "--data.group_by_length", "true"), "data.group_by_length: expected false"),
         (("--data.row_length", "20"), r"data.row_length: expected at least \d+, the tokens of the longest sequence"),

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from lemma.corpora import arithmetic, mapped
 from lemma.corpora.corpus import Corpus
 from lemma.corpora.pairing import pairing_report
 from lemma.corpora.reading import files_sha256, locate, read_hub, read_local
-from lemma.corpora.registry import ADAPTERS, ARITHMETIC, MAPPED, CorpusArgs
+from lemma.corpora.registry import ADAPTERS, ANSWERS, ARITHMETIC, MAPPED, CorpusArgs
 from lemma.corpora.rows import BadRow, Row, subject
 from lemma.corpora.split import Item, in_fold
 from lemma.corpora.store import NOUNS, Account, Placed, Store, cached_folder, code_hash, write_store
@@ -86,6 +86,8 @@ def _open(args: CorpusArgs, root: str | None, seed: int) -> tuple[Iterable[Row |
         levels = (args.where or {}).get("level", arithmetic.LEVELS)
         num_problems = args.max_rows or GENERATED_ROWS
         problems = arithmetic.generate(args.split, num_problems=num_problems, seed=seed, levels=levels)
+        if args.subset == ANSWERS:
+            problems = [replace(problem, solution=None) for problem in problems]
         return (Placed(problem, problem.id) for problem in problems), None
     adapter = ADAPTERS.get(args.name)
     name = args.path or adapter.hub

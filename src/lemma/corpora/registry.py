@@ -58,6 +58,8 @@ ADAPTERS: dict[str, Adapter] = {
 """Name → adapter of a native format."""
 
 ARITHMETIC, MAPPED = "arithmetic", "mapped"
+ANSWERS = "answers"
+"""Subset of the generated corpus that has no worked solutions, as collections of competition problems have none."""
 NAMES = tuple(sorted((*ADAPTERS, ARITHMETIC, MAPPED)))
 """Every name that ``CorpusArgs`` takes: the adapters, the generated corpus, and columns that the user names."""
 
@@ -99,7 +101,7 @@ class CorpusArgs:
     """For mapped: {problem: question, answer: gold, solution: cot, level: difficulty, subject: topic, id: uid}; with
     answer: null a solution is taken as it is, and needs no marked answer."""
     subset: str | None = None
-    """Name of the hub data set's configuration, e.g. main."""
+    """Name of the hub data set's configuration, e.g. main; for arithmetic, answers leaves the solutions out."""
     revision: str | None = None
     """Branch, tag or commit of the hub data set; null is the newest."""
     streaming: bool = False
@@ -138,9 +140,11 @@ class CorpusArgs:
         _expect(_is_positive(self.loss_weight), "loss_weight", "a number above 0", self.loss_weight)
         _expect(self.on_bad_row in ("error", "skip"), "on_bad_row", "error or skip", self.on_bad_row)
         if self.name == ARITHMETIC:
-            for key in ("path", "subset", "revision"):
+            for key in ("path", "revision"):
                 value = getattr(self, key)
                 _expect(value is None, key, "null for the generated corpus arithmetic", value)
+            known = (None, ANSWERS)
+            _expect(self.subset in known, "subset", f"null or {ANSWERS} for the corpus arithmetic", self.subset)
             _expect(not self.streaming, "streaming", "false for the generated corpus arithmetic", self.streaming)
         most = self.pairs_per_problem
         _expect(type(most) is int and most >= 1, "pairs_per_problem", "at least 1", most)

@@ -6,6 +6,7 @@ local.py     completions by the model at hand: which engine, in which mode
 decode.py    our own decoding loop, for models of attention
 rows.py      what it knows of each row
 cache.py     keys and values of rows that come and go
+prefix.py    attention that reads a prompt once for all its completions
 padded.py    transformers' ``generate``, for all other models and sharded weights
 """
 

@@ -5,25 +5,24 @@ rows that leave or come are the moment to copy: what remains is aligned to the r
 finished rows needed fall away.
 """
 
+import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
-
-_ROOM = 32  # columns; and a quarter of the width on top, so that copies stay rare as rows grow long
 
 
 class RoomyLayer(DynamicLayer):
     """The keys and values of one attention layer, at the front of larger buffers.
 
     Args:
-        keys: (B, heads, columns, D).
-        values: (B, heads, columns, D').
-        columns: How many of the buffers' columns are filled.
+        sides: Keys (B, heads, L, D), values (B, heads, L, D'), and the rows (K,) of them that are taken.
+        columns: Width that is filled; see ``aligned``.
     """
 
-    def __init__(self, keys: Tensor, values: Tensor, columns: int) -> None:
+    def __init__(self, sides: list[tuple[Tensor, Tensor, Tensor]], columns: int) -> None:
         super().__init__()
-        self.lazy_initialization(keys, values)
-        self._key_buffer, self._value_buffer = keys, values
+        self._key_buffer = aligned([(keys, rows) for keys, _, rows in sides], columns, room=_room(columns))
+        self._value_buffer = aligned([(values, rows) for _, values, rows in sides], columns, room=_room(columns))
+        self.lazy_initialization(self._key_buffer, self._value_buffer)
         self._show(columns)
 
     def _show(self, columns: int) -> None:
@@ -35,8 +34,9 @@ class RoomyLayer(DynamicLayer):
         begin = self.keys.shape[2]
         end = begin + key_states.shape[2]
         if end > self._key_buffer.shape[2]:
-            self._key_buffer = _with_room(self.keys, end)
-            self._value_buffer = _with_room(self.values, end)
+            every = torch.arange(len(self.keys), device=self.keys.device)
+            self._key_buffer = aligned([(self.keys, every)], begin, room=_room(end))
+            self._value_buffer = aligned([(self.values, every)], begin, room=_room(end))
         self._key_buffer[:, :, begin:end] = key_states
         self._value_buffer[:, :, begin:end] = value_states
         self._show(end)
@@ -64,24 +64,27 @@ def joined(
     cache = DynamicCache()
     for index in range(len((running or fresh).layers)):
         sides = [(side.layers[index], rows) for side, rows in ((running, kept), (fresh, owners)) if side is not None]
-        cache.layers.append(
-            RoomyLayer(
-                _aligned([(layer.keys, rows) for layer, rows in sides], columns),
-                _aligned([(layer.values, rows) for layer, rows in sides], columns),
-                columns,
-            )
-        )
+        cache.layers.append(RoomyLayer([(layer.keys, layer.values, rows) for layer, rows in sides], columns))
         for side in (running, fresh):
             if side is not None:
                 side.layers[index] = None
     return cache
 
 
-def _aligned(sides: list[tuple[Tensor, Tensor]], columns: int) -> Tensor:
-    """Return a buffer with the chosen rows of each tensor, the last columns of which come to lie at ``columns``."""
+def aligned(sides: list[tuple[Tensor, Tensor]], columns: int, *, room: int = 0) -> Tensor:
+    """Return chosen rows of each tensor, the last columns of which end in one column.
+
+    Args:
+        sides: Tensors (B, heads, L, D), and the rows (K,) that are chosen.
+        columns: Width that is filled, with 0 where a tensor has less.
+        room: Columns after that, whose content is undefined.
+
+    Returns:
+        (rows, heads, columns + room, D).
+    """
     states = sides[0][0]
     num_rows = sum(len(rows) for _, rows in sides)
-    buffer = states.new_empty(num_rows, states.shape[1], _capacity(columns), states.shape[3])
+    buffer = states.new_empty(num_rows, states.shape[1], columns + room, states.shape[3])
     begin = 0
     for states, rows in sides:
         width = min(columns, states.shape[2])
@@ -92,11 +95,5 @@ def _aligned(sides: list[tuple[Tensor, Tensor]], columns: int) -> Tensor:
     return buffer
 
 
-def _with_room(states: Tensor, columns: int) -> Tensor:
-    buffer = states.new_empty(*states.shape[:2], _capacity(columns), states.shape[3])
-    buffer[:, :, : states.shape[2]] = states
-    return buffer
-
-
-def _capacity(columns: int) -> int:
-    return columns + _ROOM + columns // 4
+def _room(columns: int) -> int:
+    return 32 + columns // 4  # so that copies stay rare as rows grow long

@@ -1,14 +1,16 @@
 """Our own decoding loop: each prompt computed once for all its completions, finished rows replaced by waiting ones.
 
 1. Prompts wait, shortest first, each with all its completions, cut where those exceed the token budget.
-2. As many as the budget holds are computed in one forward pass, left-padded, and their keys and values copied to their
-   completions' rows. The first token comes from the prompt's last position.
+2. As many as the budget holds are computed in one forward pass, left-padded; the first token comes from the prompt's
+   last position. Keys and values are shared by a prompt's completions (``prefix``) where the model is known to hand
+   them on to plain attention, and copied to each row (``cache``) elsewhere.
 3. Every forward pass adds a token to each row. All rows end in the same column of the cache, whenever they came, so
    that a row is what a left-padded one is to transformers: a mask, and positions of its own.
 4. Rows that have finished run along idle until they are a quarter of the batch. Then they leave, the columns that only
    they needed go, and waiting prompts come in.
 """
 
+import contextlib
 import inspect
 from collections import deque
 from collections.abc import Iterator
@@ -20,10 +22,11 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingW
 
 from lemma.generation.cache import joined
 from lemma.generation.draw import Drawing, Sample
+from lemma.generation.prefix import can_share, joined_to_prefix, sharing
 from lemma.generation.rows import Rows
 from lemma.policy.architecture import state_beyond_attention
 
-_LIVE_SHARE = 0.75
+_LIVE_SHARE = 0.75  # measured: 0.6 is 15 % slower, 0.9 no faster
 _ARGUMENTS = {"attention_mask", "position_ids", "past_key_values", "logits_to_keep"}
 
 
@@ -33,6 +36,18 @@ class _Part(NamedTuple):
     prompt: list[int]
     places: list[tuple[int, int]]
     seeds: list[int | None]
+
+
+class _Arrivals(NamedTuple):
+    """What comes into a batch."""
+
+    rows: Rows
+    cache: DynamicCache | None
+    """Of their P prompts; None where none comes."""
+    owners: Tensor
+    """(B,) long, the prompt of each row."""
+    lengths: Tensor
+    """(P,) long, of the prompts in tokens."""
 
 
 def can_decode(causal_lm: nn.Module) -> bool:
@@ -64,6 +79,14 @@ def decode(
         seeds: Of each completion's stream; None for a greedy one.
         drawing: How tokens are drawn.
     """
+    shared = can_share(causal_lm)
+    with sharing(causal_lm) if shared else contextlib.nullcontext():
+        return _decode(causal_lm, prompts, seeds, drawing, shared=shared)
+
+
+def _decode(
+    causal_lm: nn.Module, prompts: list[list[int]], seeds: list[list[int | None]], drawing: Drawing, *, shared: bool
+) -> list[list[Sample]]:
     device = next(causal_lm.parameters()).device
     stop_ids = torch.tensor(drawing.stop_ids, dtype=torch.long, device=device)
     samples: list[list[Sample | None]] = [[None] * len(row) for row in seeds]
@@ -76,26 +99,19 @@ def decode(
             continue
         rows.collect(samples, drawing)
         kept = rows.live.nonzero().squeeze(1)
-        rows = rows.select(kept)
+        running, rows = cache if num_live else None, rows.select(kept)
         parts = _admitted(waiting, num_live, drawing)
         if not rows and not parts:
             break
-        newcomers = Rows.of(
-            [place for part in parts for place in part.places],
-            [len(part.prompt) for part in parts for _ in part.places],
-            [seed for part in parts for seed in part.seeds],
-            drawing.max_new_tokens,
-            device,
-        )
-        owners = torch.tensor([i for i, part in enumerate(parts) for _ in part.places], dtype=torch.long, device=device)
-        fresh = None
-        if parts:
-            fresh = DynamicCache()
-            logits = _prompt_logits(causal_lm, [part.prompt for part in parts], fresh, drawing.pad_id, device)
-            newcomers.add(logits[owners], drawing, stop_ids)
-        columns = int(torch.cat([rows.length, newcomers.length]).max())
-        cache = joined(cache if rows else None, kept, fresh, owners, columns)
-        rows = rows.join(newcomers)
+        new = _arrivals(causal_lm, parts, drawing, stop_ids)
+        if shared:
+            new.rows.columns.zero_()
+        rows = rows.join(new.rows)
+        columns = int(rows.columns.max())
+        if shared:
+            cache = joined_to_prefix(running, kept, new.cache, new.owners, columns, new.lengths)
+        else:
+            cache = joined(running, kept, new.cache, new.owners, columns)
     return samples
 
 
@@ -127,6 +143,29 @@ def _worth_changing(rows: Rows, num_live: int, cache: DynamicCache, drawing: Dra
     return num_live == 0 or num_live < _LIVE_SHARE * len(rows) or (overfull and num_live < len(rows))
 
 
+def _arrivals(causal_lm: nn.Module, parts: list[_Part], drawing: Drawing, stop_ids: Tensor) -> _Arrivals:
+    """Compute prompts, and return their completions' rows with the first token drawn."""
+    device = stop_ids.device
+    rows = Rows.of(
+        [place for part in parts for place in part.places],
+        [len(part.prompt) for part in parts for _ in part.places],
+        [seed for part in parts for seed in part.seeds],
+        drawing.max_new_tokens,
+        device,
+    )
+    owners = [number for number, part in enumerate(parts) for _ in part.places]
+    new = _Arrivals(
+        rows,
+        DynamicCache() if parts else None,
+        torch.tensor(owners, dtype=torch.long, device=device),
+        torch.tensor([len(part.prompt) for part in parts], dtype=torch.long, device=device),
+    )
+    if parts:
+        logits = _prompt_logits(causal_lm, [part.prompt for part in parts], new.cache, drawing.pad_id, device)
+        rows.add(logits[new.owners], drawing, stop_ids)
+    return new
+
+
 def _prompt_logits(
     causal_lm: nn.Module, prompts: list[list[int]], cache: DynamicCache, pad_id: int, device: torch.device
 ) -> Tensor:
@@ -147,13 +186,15 @@ def _prompt_logits(
 
 def _next_logits(causal_lm: nn.Module, rows: Rows, cache: DynamicCache) -> Tensor:
     """Return the (B, V) logits after each row's last token, which joins the cache."""
-    positions = rows.length[:, None].clone()  # (B, 1)
-    columns = torch.arange(cache.get_seq_length() + 1, device=positions.device)
-    rows.length += rows.live
+    columns = torch.arange(cache.get_seq_length(), -1, -1, device=rows.position.device)  # the last is column 0
+    attention_mask = columns <= rows.columns[:, None]  # (B, columns)
+    position_ids = rows.position[:, None].clone()  # (B, 1)
+    rows.position += rows.live
+    rows.columns += rows.live
     return causal_lm(
         input_ids=rows.last_ids(),
-        attention_mask=(columns >= len(columns) - 1 - positions).long(),
-        position_ids=positions,
+        attention_mask=attention_mask.long(),
+        position_ids=position_ids,
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,

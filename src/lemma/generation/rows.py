@@ -15,8 +15,10 @@ class Rows:
 
     places: list[tuple[int, int]]
     """Prompt and completion that each row is."""
-    length: Tensor
-    """(B,) long, tokens of a row in the cache; its next token's position."""
+    position: Tensor
+    """(B,) long, of the token drawn last."""
+    columns: Tensor
+    """(B,) long, how many of the cache's columns are the row's, up to its last."""
     uniforms: Tensor
     """(B, max_new_tokens + 1) float64, the row's random stream."""
     ids: Tensor
@@ -30,7 +32,12 @@ class Rows:
 
     @classmethod
     def of(
-        cls, places: list[tuple[int, int]], lengths: list[int], seeds: list[int | None], size: int, device: torch.device
+        cls,
+        places: list[tuple[int, int]],
+        lengths: list[int],
+        seeds: list[int | None],
+        size: int,
+        device: torch.device,
     ) -> "Rows":
         """Return rows that have drawn nothing yet.
 
@@ -47,7 +54,8 @@ class Rows:
             uniforms[:, :size] = stream_uniforms(seeds, size)
         return cls(
             places,
-            length=torch.tensor(lengths, dtype=torch.long, device=device),
+            position=torch.tensor(lengths, dtype=torch.long, device=device),
+            columns=torch.tensor(lengths, dtype=torch.long, device=device),
             uniforms=uniforms.to(device),
             ids=torch.zeros(num_rows, size + 1, dtype=torch.long, device=device),
             logps=torch.zeros(num_rows, size + 1, device=device),

@@ -70,7 +70,7 @@ class DPOModule(PolicyModule):
 
     def prepare_policy(self, policy: Policy) -> None:
         """Load what the reference needs beside the policy, and switch dropout off."""
-        if self.loads_reference and self._measures_pairs():
+        if self.loads_reference:  # for validate too: whether it has a checkpoint Lightning says only later
             policy.add_reference()
         if self.disable_dropout:
             policy.disable_dropout()

@@ -246,7 +246,7 @@ def _without_uncounted(rollout: RolloutLogps) -> tuple[RolloutLogps, Tensor]:
     names = ("logps", "old_logps", "ref_logps", "entropy")
     found = {name: value for name in names if (value := getattr(rollout, name)) is not None}
     filled = {name: value.masked_fill(~mask, 0.0) for name, value in found.items()}
-    return rollout._replace(**filled, advantages=rollout.advantages.masked_fill(~rollout.counted, 0.0)), mask
+    return rollout._replace(**filled), mask
 
 
 def _figures(
