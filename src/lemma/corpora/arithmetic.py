@@ -21,6 +21,8 @@ SOURCE = "arithmetic"
 SPLITS = ("pretrain", "train", "validation", "test")
 LEVELS = (1, 2, 3, 4, 5, 6, 7)
 LARGEST = 120
+TakeStep = Callable[[int, str, int], tuple[str, int]]
+"""From (left, operator, right) of a step to the operator and the result that are written."""
 _SPLIT_ENDS = (60, 85, 90, 100)  # of a hash modulo 100: 60 % pretrain, 25 % train, 5 % validation, 10 % test
 
 
@@ -99,16 +101,13 @@ def take_step(left: int, operator: str, right: int) -> tuple[str, int]:
     return operator, calculate(left, operator, right)
 
 
-def write(
-    problem_id: str, skeleton: Skeleton, take_step: Callable[[int, str, int], tuple[str, int]] = take_step
-) -> Problem:
+def write(problem_id: str, skeleton: Skeleton, take_step: TakeStep = take_step) -> Problem:
     """Return a skeleton as a problem with names, one solution line a step, and the last result as the answer.
 
     Args:
         problem_id: The ``Problem.id``.
         skeleton: One of ``skeletons``.
-        take_step: Function of (left, operator, right) that gives a step's operator and result; another one writes
-            other solutions, such as wrong ones, whose later steps go on from its results.
+        take_step: Another one writes other solutions, such as wrong ones, whose later steps go on from its results.
     """
     template = TEMPLATES[skeleton.level][skeleton.template]
     names = _draw_names(_digest(skeleton))
@@ -155,9 +154,7 @@ def _is_sound(equations: list[tuple[int, str, int, int]]) -> bool:
     )
 
 
-def _work(
-    steps: tuple[str, ...], operands: tuple[int, ...], take_step: Callable[[int, str, int], tuple[str, int]]
-) -> list[tuple[int, str, int, int]]:
+def _work(steps: tuple[str, ...], operands: tuple[int, ...], take_step: TakeStep) -> list[tuple[int, str, int, int]]:
     """Return (left, operator, right, result) of each step."""
     values = dict(zip("abcd", operands, strict=False))
     equations = []

@@ -7,8 +7,7 @@
 4. Problems become token ids; what is too long goes by ``truncation``; the census is printed, and one example decoded.
 5. A run takes problems or preference pairs. How much longer chosen sides are is printed, and limited by ``pairs``.
 6. The mixture orders each epoch; windows are planned over that order (``encoding.windows``).
-7. Sequences share rows where the model allows it, and the completions of a pair their prompt
-   (``encoding.arrangement``); the expected padding is printed.
+7. Sequences share rows, and pairs their prompt, where the model allows it (``encoding.arrangement``).
 """
 
 import functools
@@ -60,24 +59,22 @@ class MathDataModule(LightningDataModule):
         prompt: Template, system prompt and answer format.
         root: Folder under which relative corpus paths are looked for, too.
         batch_size: Sequences, or pairs, per device and micro-step, under every layout.
-        layout: packed (several sequences a row), shared_prefix (the same, with each prompt once for both completions
-            of a pair), padded (one sequence a row), or auto: shared_prefix for pairs and packed for problems where the
-            model allows it.
+        layout: packed (several sequences a row), shared_prefix (the same, each prompt once for both sides of a pair),
+            padded (one a row), or auto: shared_prefix for pairs and packed for problems where the model allows it.
         row_length: Tokens of a row at most; null chooses it from the lengths in the data.
-        group_by_length: Under padded, exchange examples across windows, so that similar lengths share one; null does
-            so where auto could not pack. It changes which examples share an optimiser step.
+        group_by_length: Under padded, let similar lengths share a window, and so an optimiser step; null does so where
+            auto could not pack.
         max_prompt_length: Tokens of the longest prompt.
         max_completion_length: Tokens of the longest completion, the stop token included.
         truncation: What happens beyond: error, drop or keep_start.
         held_out: Corpora for the held-out loss, none of whose problems may be in training.
         held_out_share: Share of the training problems, by hash, kept for the held-out loss too; in [0, 1).
         max_held_out: Most of those kept problems that are used.
-        fit_problems: Problems per benchmark during fit (validate takes all); null takes all in fit too.
+        fit_problems: Problems per benchmark during fit (validate takes all); null takes all.
         benchmark_batch_size: Problems per validation step; the engine cuts them by its token budget.
         cleaning: What is left out of training because it is tested on or comes twice.
         pairs: What is left out of preference pairs.
-        epoch: Where corpora have weights, an epoch ends when the first is exhausted (shortest), or when every row of
-            every corpus has come (longest: smaller corpora are repeated).
+        epoch: With weights an epoch ends when the first corpus is exhausted (shortest) or every row has come (longest).
         cache_dir: Folder in which what was read and encoded is kept; null keeps nothing.
         seed: Of mixture and caps; linked from ``seed_everything``.
         num_workers: Loader processes for training batches.
@@ -237,8 +234,8 @@ class MathDataModule(LightningDataModule):
         geometry = self.geometry()
         grouping = self.arrangement.grouping(self.training.examples)
         sampler = PlannedSampler(self.training.mixture.epoch_order, geometry, grouping)
-        noun = "pairs" if self.training.examples.holds_pairs else "examples"
-        rank_zero_info(geometry.describe_epoch(len(self.training.mixture), noun))
+        nouns = "pairs" if self.training.examples.holds_pairs else "examples"
+        rank_zero_info(geometry.describe_epoch(len(self.training.mixture), nouns))
         self._train_loader = self._loader(self.training.examples, sampler)
         if self._resume_position is not None:
             self._train_loader.load_state_dict(self._resume_position)
@@ -293,7 +290,7 @@ class MathDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Refuse to go on with another template or other training data; note the position for the loader to come.
 
-        Lightning would restore a loader's own state too, but not where the schedule asks for the number of steps first.
+        Lightning would not restore a loader's own state where the schedule asks for the number of steps first.
 
         Raises:
             InputError: If the template, system prompt, answer format or chat template differ, or, in fit, the data.

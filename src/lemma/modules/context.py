@@ -1,16 +1,41 @@
-"""Refuses what does not fit into the model's context, before any of it is computed."""
+"""Refuses data of the other noun, and what does not fit into the model's context, before any of it is computed."""
 
 from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from lemma.encoding import ChatEncoder, Examples, longest_example, sequence_lengths
+from lemma.encoding import ChatEncoder, Examples, TrainingSet, longest_example, sequence_lengths
 from lemma.types import InputError, Problem
 
 
 def context_length(causal_lm: nn.Module) -> int | None:
     """Return the positions that a transformers model was made for, or None if its configuration names no number."""
     return getattr(causal_lm.config.get_text_config(), "max_position_embeddings", None)
+
+
+def check_noun(training: TrainingSet | None, *, pairs: bool, module: str) -> None:
+    """Refuse preference pairs where solutions are trained on, and the other way round.
+
+    Args:
+        training: What is trained on, if anything.
+        pairs: Whether the module trains on pairs.
+        module: Name of its class.
+
+    Raises:
+        InputError: Says which module and which corpora go together.
+    """
+    if training is None or training.examples.holds_pairs == pairs:
+        return
+    names = ", ".join(sorted({part.source for part in training.examples.parts}))
+    if pairs:
+        raise InputError(
+            f"model.class_path: {module} trains on preference pairs (preferences, graded, gsm8k_solutions), but "
+            f"data.corpora ({names}) holds problems."
+        )
+    raise InputError(
+        f"model.class_path: {module} trains on solutions, but data.corpora ({names}) holds preference pairs; train on "
+        "them with lemma.modules.DPOModule."
+    )
 
 
 def check_examples(*groups: Examples, context: int | None) -> None:

@@ -120,9 +120,7 @@ class DPOModule(PolicyModule):
         return losses, weights
 
     def _pair_logps(self, batch: Batch) -> PairLogps:
-        references = self._reference_logps(
-            batch
-        )  # first, so that its activations are gone before the policy's are made
+        references = self._reference_logps(batch)  # first: what it takes is free again when the policy needs memory
         logps = masked_sum(self.policy(batch), batch.mask)  # (N,)
         lengths = batch.mask.sum(-1)
         references = torch.zeros_like(logps) if references is None else references.to(logps.dtype)
@@ -135,7 +133,7 @@ class DPOModule(PolicyModule):
             return None
         if batch.ref_logps is not None:
             return batch.ref_logps
-        with torch.no_grad(), self.policy.as_reference():
+        with self.policy.as_reference():
             return masked_sum(self.policy(batch), batch.mask)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:

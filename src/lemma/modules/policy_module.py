@@ -12,7 +12,7 @@ from torchmetrics import MeanMetric
 
 from lemma.encoding import Batch
 from lemma.evaluation import BenchmarkBatch, Evaluation, EvaluationArgs, Evaluator
-from lemma.modules.context import check_benchmarks, check_examples, context_length
+from lemma.modules.context import check_benchmarks, check_examples, check_noun, context_length
 from lemma.modules.deepspeed import DeepSpeedShards
 from lemma.modules.fsdp import FlatShards
 from lemma.modules.optim import OptimizerArgs, build_optimizer
@@ -64,7 +64,7 @@ class PolicyModule(LightningModule):
         """Load base and adapter; Lightning calls this once the strategy is set up, and again for each verb."""
         if self.policy is None:
             strategy = self.trainer.strategy
-            self._check_data()
+            check_noun(self.trainer.datamodule.training, pairs=self.trains_on_pairs, module=type(self).__name__)
             policy = Policy(self.policy_args, strategy.root_device)
             self.prepare_policy(policy)
             self.policy = strategy.precision_plugin.convert_module(policy)  # before a checkpoint would be rounded
@@ -74,23 +74,6 @@ class PolicyModule(LightningModule):
 
     def prepare_policy(self, policy: Policy) -> None:
         """Change a policy that was just loaded; nothing by default."""
-
-    def _check_data(self) -> None:
-        """Refuse pairs where solutions are trained on, and the other way round.
-
-        Raises:
-            InputError: Says which module and which corpora go together.
-        """
-        training = self.trainer.datamodule.training
-        if training is not None and training.examples.holds_pairs != self.trains_on_pairs:
-            names = ", ".join(sorted({part.source for part in training.examples.parts}))
-            needs = "preference pairs (corpora preferences, graded, gsm8k_solutions)"
-            raise InputError(
-                f"model.class_path: {type(self).__name__} trains on {needs}, but data.corpora ({names}) holds problems."
-                if self.trains_on_pairs
-                else f"model.class_path: {type(self).__name__} trains on solutions, but data.corpora ({names}) holds "
-                "preference pairs; train on them with lemma.modules.DPOModule."
-            )
 
     def _check_context(self) -> None:
         data, context = self.trainer.datamodule, context_length(self.policy.causal_lm)
