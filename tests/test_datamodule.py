@@ -7,7 +7,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from lightning.pytorch import LightningModule, Trainer
 
 from lemma.corpora import CorpusArgs, corpus_args
 from lemma.datamodule import MathDataModule
@@ -237,3 +239,152 @@ def test_a_measuring_loader_gives_each_rank_its_share_once_the_longest_first(tmp
         assert lengths == sorted(lengths, reverse=True)
     assert sorted(seen) == some.tolist()
     assert turns[0] == turns[1]
+
+
+# Prompts for rollouts
+
+
+class Turns(LightningModule):
+    """Notes when it is asked for a batch and when it trains on one; a batch is its number."""
+
+    makes_rollouts = True
+    problems_per_rollout = 6
+    group_size = 4
+    num_iterations = 2
+
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+        self.log_of = []
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def next_batch(self):
+        self.log_of.append("asked")
+        return torch.tensor(len(self.log_of))
+
+    def training_step(self, batch, batch_idx):
+        self.log_of.append("trained")
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def rollout_data(*, ranks: int = 1, rank: int = 0, accumulate: int = 1, **options) -> MathDataModule:
+    """Return the data of a module that makes rollouts, without held-out benchmarks."""
+    data = MathDataModule(TokenizerArgs("tiny"), **{"batch_size": 8, **options})
+    data.trainer = SimpleNamespace(
+        state=SimpleNamespace(fn="fit"), world_size=ranks, global_rank=rank, accumulate_grad_batches=accumulate,
+        lightning_module=Turns(),
+        _accelerator_connector=SimpleNamespace(use_distributed_sampler=False),
+    )  # fmt: skip
+    data.setup("fit")
+    return data
+
+
+def write_problems(path: Path, answers: dict[str, str], **options) -> CorpusArgs:
+    """Write a question with a worked solution for each answer; returns the corpus."""
+    rows = [{"question": text, "answer": f"Long {'and long ' * 900}.\n#### {a}"} for text, a in answers.items()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return CorpusArgs("gsm8k", path=str(path), source=path.stem, **options)
+
+
+def asked(number: int, answer: str = "7") -> dict[str, str]:
+    return {f"A crate holds {n} pears and {3 * n + 1} plums; how many in crate {n}?": answer for n in range(number)}
+
+
+def test_examples_of_rollouts_are_prompts_and_long_solutions_are_no_obstacle(tmp_path, encoder, caplog):
+    corpora = [write_problems(tmp_path / "crates.jsonl", asked(25)), arithmetic("train", 10)]
+    with caplog.at_level("INFO"):
+        data = rollout_data(corpora=corpora, held_out_share=0.4, max_completion_length=4)
+    assert len(data.training.examples) == 35
+    assert not data.training.held_out
+    assert data.val_dataloader() == []
+    assert "Rollouts have no held-out loss" in caplog.text
+    assert "Layout: shared_prefix, each prompt once before" in caplog.text
+    sources = []
+    for index, example in enumerate(data.training.examples):
+        problem = data.prompts.problem(index)
+        assert (problem.id, problem.source) == (example.problem_id, example.source)
+        assert problem.answer
+        assert data.prompts.prompt(index) == example.prompt_ids == encoder.encode_prompt(problem.problem)
+        sources.append(problem.source)
+    assert sources == ["crates"] * 25 + ["arithmetic"] * 10
+
+
+def test_drawn_prompts_are_those_of_the_stream_and_the_same_on_every_rank():
+    drawn = [rollout_data(corpora=[arithmetic("train", 20)], ranks=2, rank=rank).prompts.draw(50) for rank in (0, 1)]
+    assert drawn[0] == drawn[1]
+    data = rollout_data(corpora=[arithmetic("train", 20)])
+    order = [index for epoch in range(3) for index in data.training.mixture.epoch_order(epoch)]
+    assert data.stream.epoch_length == 20
+    assert [prompt.index for prompt in drawn[0]] == order[:50]
+    assert [prompt.place for prompt in drawn[0]] == list(range(50))
+    assert all(prompt.problem == data.prompts.problem(prompt.index) for prompt in drawn[0])
+    assert all(prompt.ids == data.prompts.prompt(prompt.index) for prompt in drawn[0])
+
+
+def test_a_problem_that_cannot_be_graded_is_named_or_left_out_and_counted(tmp_path, caplog):
+    answers = {**asked(12), "Which of these crates is it?": "\\int_0^1 (("}
+    with pytest.raises(InputError, match=r"data\.corpora: crates, problem crates/12: .* of the answer '.*on_bad"):
+        rollout_data(corpora=[write_problems(tmp_path / "crates.jsonl", answers)])
+    skipping = write_problems(tmp_path / "crates.jsonl", answers, on_bad_row="skip")
+    for _ in range(2):  # found, and from the cache
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            data = rollout_data(corpora=[skipping], cache_dir=str(tmp_path / "cache"))
+        assert len(data.training.examples) == 12
+        assert "crates: 1 of 13 problems cannot be graded and are left out: crates, problem crates/12:" in caplog.text
+    learnt = data_module(corpora=[skipping], held_out_share=0.0, max_completion_length=5000)
+    assert len(learnt.training.examples) == 13, "they can be learnt from, though"
+
+
+def test_pairs_are_no_prompts(tmp_path):
+    with pytest.raises(InputError, match="holds preference pairs, but problems are needed"):
+        rollout_data(corpora=[write_pairs(tmp_path / "crates.jsonl", 20)])
+
+
+@pytest.mark.parametrize(
+    ("options", "key"), [({"row_length": 512}, "row_length"), ({"group_by_length": True}, "group")]
+)
+def test_what_needs_lengths_beforehand_is_refused_for_rollouts(options, key):
+    with pytest.raises(InputError, match=rf"data\.{key}.*: expected null for rollouts"):
+        rollout_data(corpora=[arithmetic("train", 20)], layout="padded" if "group" in key else "auto", **options)
+
+
+def test_an_epoch_is_as_many_turns_as_its_rollouts_take(caplog):
+    data = rollout_data(corpora=[arithmetic("train", 20)])
+    with caplog.at_level("INFO"):
+        loader = data.train_dataloader()
+    assert len(loader) == 3 * 2 * (6 * 4 // 8), "20 // 6 rollouts, gone through twice, in micro-batches of 8"
+    assert "A rollout is 6 problems x 4 completions = 24 a rollout; 3 optimiser steps of 8" in caplog.text
+    with pytest.raises(InputError, match=r"data\.batch_size: expected a multiple or a divisor of model\.group_size"):
+        rollout_data(corpora=[arithmetic("train", 20)], batch_size=6).train_dataloader()
+    with pytest.raises(InputError, match=r"problems_per_rollout: expected at most the 5 problems of an epoch, but"):
+        rollout_data(corpora=[arithmetic("train", 5)]).train_dataloader()
+
+
+def test_the_loader_goes_on_where_it_was_saved_and_so_does_the_stream():
+    data = rollout_data(corpora=[arithmetic("train", 20)])
+    turns = iter(data.train_dataloader())
+    ahead = [next(turns) for _ in range(5)]
+    data.prompts.draw(33)
+    state, left = data.state_dict(), len(list(turns))
+    again = rollout_data(corpora=[arithmetic("train", 20)])
+    again.load_state_dict(state)
+    loader = again.train_dataloader()
+    assert (len(ahead), len(list(loader)), len(list(loader))) == (5, left, len(loader)), "then a whole epoch"
+    assert again.prompts.draw(10) == data.prompts.draw(10)
+    other = rollout_data(corpora=[arithmetic("train", 20)], batch_size=4)
+    other.load_state_dict(state)
+    with pytest.raises(InputError, match="written with num_micro_batches = 18, this run has 36"):
+        other.train_dataloader()
+
+
+def test_lightning_asks_for_a_batch_only_when_the_one_before_was_trained_on(tmp_path):
+    data, module = MathDataModule(TokenizerArgs("tiny"), [arithmetic("train", 14)], batch_size=8), Turns()
+    trainer = Trainer(
+        default_root_dir=tmp_path, max_epochs=2, logger=False, enable_checkpointing=False, accelerator="cpu",
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, num_sanity_val_steps=0,
+    )  # fmt: skip
+    trainer.fit(module, data)
+    assert module.log_of == ["asked", "trained"] * (2 * 12)

@@ -22,6 +22,9 @@ from lemma.callbacks import (
     LastCheckpoint,
     PassAtKCurves,
     PreferenceMonitor,
+    RolloutFiles,
+    RolloutMonitor,
+    RolloutTable,
     RunFiles,
     SampleTable,
     TrainingMonitor,
@@ -33,7 +36,9 @@ from lemma.corpora import CorpusArgs, corpus_args, given_args
 from lemma.datamodule import MathDataModule
 from lemma.encoding import TokenizerArgs
 from lemma.modules import PolicyModule
+from lemma.modules.context import check_noun
 from lemma.plan import cluster_of, plan
+from lemma.rewards import RewardArgs, given_reward_args, reward_args
 from lemma.types import InputError
 
 
@@ -48,8 +53,9 @@ class LemmaParser(LightningArgumentParser):
         """Print nothing; ``--help`` prints all."""
 
 
-# As a plain dataclass, a corpus in a list that replaces another of the same length would inherit its unset keys.
+# As a plain dataclass, an item in a list that replaces another of the same length would inherit its unset keys.
 register_type(CorpusArgs, serializer=given_args, deserializer=corpus_args, deserializer_exceptions=TypeError)
+register_type(RewardArgs, serializer=given_reward_args, deserializer=reward_args, deserializer_exceptions=TypeError)
 
 
 class LemmaCLI(LightningCLI):
@@ -105,6 +111,7 @@ class LemmaCLI(LightningCLI):
         trainer = self._get(self.config_init, "trainer")
         settings = (self.model.policy_args, self.model.optimizer_args)
         check_compatibility(setup_of(trainer, *settings, loads_reference=self.model.loads_reference))
+        check_noun(self.datamodule.corpora, pairs=self.model.trains_on_pairs, module=type(self.model).__name__)
         if self._get(self.config_init, "print_plan"):
             print(plan(cluster_of(trainer), self.model.policy_args, self.model.optimizer_args, self.datamodule))
             sys.exit()
@@ -119,6 +126,9 @@ class LemmaCLI(LightningCLI):
             TrainingMonitor(),
             DataMonitor(),
             PreferenceMonitor(),
+            RolloutMonitor(),
+            RolloutFiles(),
+            RolloutTable(),
             EvaluationFiles(),
             SampleTable(),
             PassAtKCurves(),
@@ -127,7 +137,8 @@ class LemmaCLI(LightningCLI):
         given = trainer.get("callbacks") or []
         if trainer.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in given):
             callbacks.append(TQDMProgressBar())
-        kwargs["callbacks"] = [*given, *callbacks]
+        own = {type(each) for each in given}  # replace the built-in ones
+        kwargs["callbacks"] = [*given, *(each for each in callbacks if type(each) not in own)]
         return super().instantiate_trainer(**kwargs)
 
 

@@ -102,7 +102,7 @@ RULES = (
     Rule(
         lambda s: s.strategy == DEEPSPEED[1] and s.loads_reference,
         "trainer.strategy: under deepspeed_stage_3 no frozen adapter and no second model is gathered for the "
-        "reference; use --model.reference precomputed, or fsdp2.",
+        "reference; use --model.reference precomputed, or fsdp2 (for rollouts, --model.kl_coef 0 or fsdp2).",
     ),
     Rule(
         lambda s: s.strategy in DEEPSPEED and s.precision == "64-true",

@@ -448,3 +448,31 @@ def test_gemma_2_loads_with_eager_attention(base_folder):
     policy = Policy(PolicyArgs(str(base_folder("gemma2")), attn_implementation="eager"))
     policy(batch()).sum().backward()
     assert all(p.grad is not None for p in policy.parameters() if p.requires_grad)
+
+
+# At a temperature, and with entropies
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("temperature", [1.0, 0.6, 1.7])
+def test_logps_and_entropies_are_those_of_the_logits_over_the_temperature(base_folder, family, temperature):
+    policy = Policy(PolicyArgs(str(base_folder(family)), lora=LoraArgs(r=3)))
+    logps, entropy = policy(batch(), temperature=temperature, entropy="looked_at")
+    table = (logits(policy.model) / temperature).log_softmax(-1)
+    targets = torch.tensor([[9, 10, 11, 0, 0], [4, 5, 6, 7, 8]])
+    rows = torch.stack([torch.cat([table[0, 3:5], table[0, 5:6], table[0, :2]]), table[1, 1:6]])  # (2, 5, V)
+    expected = rows.gather(-1, targets[..., None]).squeeze(-1)
+    mask = batch().mask
+    assert (entropy[mask] > 0.01).all()
+    torch.testing.assert_close(logps[mask], expected[mask], atol=2e-5, rtol=0)
+    torch.testing.assert_close(entropy[mask], -(rows.exp() * rows).sum(-1)[mask], atol=2e-5, rtol=0)
+    torch.testing.assert_close(policy(batch(), temperature=temperature), logps)
+    assert not entropy.requires_grad
+    assert policy(batch(), temperature=temperature, entropy="differentiated")[1].requires_grad
+
+
+def test_a_temperature_is_refused_where_the_head_caps_its_logits(base_folder):
+    policy = Policy(PolicyArgs(str(base_folder("gemma2"))))
+    policy(batch(), temperature=1.0)
+    with pytest.raises(InputError, match=r"model\.sampling\.temperature: expected 1, .* has a soft cap, but got 0\.7"):
+        policy(batch(), temperature=0.7)

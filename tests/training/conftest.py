@@ -80,6 +80,23 @@ DPO = {
     "data": {"batch_size": 4},
 }
 
+# Correctness differs within some groups, lengths within all: there is always something to learn
+GRPO = {
+    "model": {
+        "class_path": "lemma.modules.GRPOModule",
+        "init_args": {
+            "policy": {"lora": {"dropout": 0.0}},
+            "optimizer": {"lr": 0.01, "warmup_steps": 0},
+            "group_size": 4,
+            "problems_per_rollout": 4,
+            "sampling": {"max_new_tokens": 40},
+            "rewards": ["correctness", {"name": "length", "weight": 0.5}],
+        },
+    },
+    "trainer": {"max_epochs": 1},
+    "data": {"batch_size": 8, "corpora": [{"name": "arithmetic", "max_rows": 16}]},
+}
+
 
 @pytest.fixture
 def config(tmp_path: Path) -> str:
@@ -166,8 +183,44 @@ def dpo(
 
 
 @pytest.fixture
+def grpo(
+    lemma: Callable[..., None],
+    lemma_process: Callable[..., subprocess.CompletedProcess],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., Path]:
+    """Run a verb on rollouts in a folder of the given name, its figures in ``figures.jsonl``; return the folder.
+
+    A run on several ranks may end with another status than 0.
+    """
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    path = tmp_path / "grpo.yaml"
+    path.write_text(yaml.safe_dump(GRPO))
+
+    def run(
+        verb: str, name: str, *flags: str, probes: tuple[tuple[str, dict], ...] = (), ranks: int = 1, status: int = 0
+    ) -> Path:
+        folder = tmp_path / name
+        callbacks = [
+            {"class_path": f"probes.{probe}", "init_args": args}
+            for probe, args in (("SaveFigures", {"folder": str(folder)}), *probes)
+        ]
+        arguments = ["--config", str(path), "--trainer.default_root_dir", str(folder)]
+        arguments += ["--trainer.callbacks", json.dumps(callbacks), *flags]
+        if ranks == 1:
+            lemma(verb, *arguments)
+        else:
+            arguments += ["--trainer.devices", str(ranks), "--trainer.strategy", "ddp"]
+            done = lemma_process(verb, *arguments)
+            assert done.returncode == status, done.stderr
+        return folder
+
+    return run
+
+
+@pytest.fixture
 def figures() -> Callable[[Path], list[dict[str, float]]]:
-    """Read the figures that a run of ``dpo`` logged, a dictionary a step or validation."""
+    """Read the figures that a run of ``dpo`` or ``grpo`` logged, a dictionary a step or validation."""
     return lambda run: [json.loads(line) for line in (run / "figures.jsonl").read_text().splitlines()]
 
 

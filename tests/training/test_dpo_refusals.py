@@ -13,7 +13,7 @@ PROBLEMS = json.dumps([{"name": "arithmetic", "max_rows": 12}])
     [
         (
             ("--model", "lemma.modules.SFTModule"),
-            r"model.class_path: SFTModule trains on solutions, but data.corpora \(heavy, light\) holds preference "
+            r"model.class_path: SFTModule trains on problems, but data.corpora \(heavy, light\) holds preference "
             "pairs; train on them with lemma.modules.DPOModule",
         ),
         (
@@ -26,6 +26,10 @@ PROBLEMS = json.dumps([{"name": "arithmetic", "max_rows": 12}])
         (("--model.gamma", "1"), "model.gamma: no loss of model.loss_type sigmoid takes it"),
         (("--model.policy.lora.dropout", "0.1"), "model.policy.lora.dropout: 0.1 has no effect under disable_dropout"),
         (("--model.reference", "cached"), "model.reference: expected one of live, precomputed, but got 'cached'"),
+        (
+            ("--model.reference", "precomputed", "--model.loss_type", "simpo"),
+            "model.reference: simpo has no reference that could be precomputed",
+        ),
         (
             ("--model.reference", "precomputed", "--data.cache_dir", "null"),
             "data.cache_dir: expected a folder for model.reference precomputed, but got null",

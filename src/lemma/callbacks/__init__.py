@@ -6,6 +6,8 @@ from lemma.callbacks.export import AdapterExport
 from lemma.callbacks.monitor import TrainingMonitor
 from lemma.callbacks.preferences import PreferenceMonitor
 from lemma.callbacks.records import EvaluationFiles, PassAtKCurves, SampleTable
+from lemma.callbacks.rollout_monitor import RolloutMonitor
+from lemma.callbacks.rollouts import RolloutFiles, RolloutTable
 from lemma.callbacks.run_files import RunFiles, refuse_missing_checkpoint, refuse_other_run
 
 __all__ = [
@@ -16,6 +18,9 @@ __all__ = [
     "LastCheckpoint",
     "PassAtKCurves",
     "PreferenceMonitor",
+    "RolloutFiles",
+    "RolloutMonitor",
+    "RolloutTable",
     "RunFiles",
     "SampleTable",
     "TrainingMonitor",

@@ -1,6 +1,5 @@
 """Writes each evaluation down: records and results as files, samples and figures to TensorBoard and the terminal."""
 
-import html
 from pathlib import Path
 
 import torch
@@ -8,6 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
+from lemma.callbacks.tables import text_table
 from lemma.evaluation import Evaluation, Record
 from lemma.evaluation.tables import results_table
 from lemma.files import keep_previous, write_json, write_jsonl
@@ -53,7 +53,7 @@ class SampleTable(Callback):
         """Add one table per source."""
         if trainer.sanity_checking or not isinstance(trainer.logger, TensorBoardLogger):
             return
-        for source, records in _by_source(pl_module.evaluation).items():
+        for source, records in by_source(pl_module.evaluation).items():
             stride = max(1, len(records) // self.num_problems)
             table = sample_table(records[::stride][: self.num_problems])
             trainer.logger.experiment.add_text(f"samples/{source}", table, trainer.global_step)
@@ -67,7 +67,7 @@ class PassAtKCurves(Callback):
         """Add one figure per source that was sampled more than once."""
         if trainer.sanity_checking or not isinstance(trainer.logger, TensorBoardLogger):
             return
-        for source, records in _by_source(pl_module.evaluation).items():
+        for source, records in by_source(pl_module.evaluation).items():
             num_total = torch.tensor([len(record.sampled) for record in records])  # (P,)
             if (num_samples := int(num_total.min())) > 1:
                 num_correct = torch.tensor([record.num_correct for record in records])
@@ -84,20 +84,19 @@ def evaluation_folder(trainer: Trainer) -> Path:
 
 def sample_table(records: list[Record]) -> str:
     """Return a Markdown table of one greedy (or first) completion a problem; model text is escaped."""
-    lines = ["| problem | answer | completion | prediction | verdict |", "|---|---|---|---|---|"]
-    for record in records:
-        grade = record.grades[0]
-        texts = (record.problem.problem, record.problem.answer, record.completions[0], grade.prediction)
-        lines.append("| " + " | ".join(_cell(text) for text in (*texts, grade.verdict.value)) + " |")
-    return "\n".join(lines)
+    columns = ("problem", "answer", "completion", "prediction", "verdict")
+    return text_table(columns, ((one.problem.problem, one.problem.answer, *shown(one)) for one in records))
 
 
-def _by_source(evaluation: Evaluation) -> dict[str, list[Record]]:
-    by_source: dict[str, list[Record]] = {}
+def shown(record: Record) -> tuple[str, str | None, str]:
+    """Return the greedy (or first) completion of a record, its prediction and its verdict."""
+    grade = record.grades[0]
+    return record.completions[0], grade.prediction, grade.verdict.value
+
+
+def by_source(evaluation: Evaluation) -> dict[str, list[Record]]:
+    """Return the records of each benchmark, in order."""
+    records: dict[str, list[Record]] = {}
     for record in evaluation.records:
-        by_source.setdefault(record.problem.source, []).append(record)
-    return by_source
-
-
-def _cell(text: str | None) -> str:
-    return html.escape(text or "").replace("|", "&#124;").replace("\n", "<br>")
+        records.setdefault(record.problem.source, []).append(record)
+    return records

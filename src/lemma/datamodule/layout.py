@@ -3,6 +3,8 @@
 from lemma.encoding import Arrangement, Geometry, TokenizerArgs, TrainingSet, arrange
 from lemma.policy.architecture import attention_break_even, load_config
 from lemma.policy.packing import choose_layout
+from lemma.rollouts import RolloutLayout
+from lemma.types import InputError
 
 
 def arrange_for(
@@ -15,7 +17,8 @@ def arrange_for(
     group_by_length: bool | None,
     seed: int,
     attention: str | None = None,
-) -> Arrangement:
+    rollouts: bool = False,
+) -> Arrangement | RolloutLayout:
     """Return the arrangement of a run.
 
     Args:
@@ -28,12 +31,23 @@ def arrange_for(
             pack.
         seed: Of the order of grouped windows.
         attention: The attention kernel that was asked for; None for the model's own.
+        rollouts: Whether examples are prompts, for whose completions rows are made.
 
     Raises:
-        InputError: If the model cannot have the layout, or what must stand on one row is longer than ``row_length``.
+        InputError: If the model cannot have the layout, what must stand on one row is longer than ``row_length``, or an
+            option needs lengths that nobody knows before completions are drawn.
     """
     config = load_config(base.base, base.revision, base.trust_remote_code)
-    chosen, obstacle = choose_layout(layout, config, shares_prompts=training.examples.holds_pairs, attention=attention)
+    shares_prompts = rollouts or training.examples.holds_pairs
+    chosen, obstacle = choose_layout(layout, config, shares_prompts=shares_prompts, attention=attention)
+    if rollouts:
+        for name, value in (("row_length", row_length), ("group_by_length", group_by_length)):
+            if value:
+                raise InputError(
+                    f"data.{name}: expected null for rollouts, for lengths are known only when completions are drawn, "
+                    f"but got {value}."
+                )
+        return RolloutLayout(chosen, attention_break_even(config), obstacle)
     return arrange(
         training,
         geometry,

@@ -8,6 +8,8 @@
 5. A run takes problems or preference pairs. How much longer chosen sides are is printed, and limited by ``pairs``.
 6. The mixture orders each epoch; windows are planned over that order (``encoding.windows``).
 7. Sequences share rows, and pairs their prompt, where the model allows it (``encoding.arrangement``).
+
+For a module that makes rollouts, examples are prompts, and batches are the module's (``datamodule.rollouts``).
 """
 
 import functools
@@ -23,8 +25,10 @@ from torch.utils.data import DataLoader
 
 from lemma.corpora import Cleaning, CleaningArgs, Corpus, CorpusArgs, clean, reading_report
 from lemma.datamodule.layout import arrange_for
+from lemma.datamodule.measuring import benchmark_loader
 from lemma.datamodule.options import check_corpora, check_options, check_trainable
 from lemma.datamodule.resume import check_same_data, check_same_prompt
+from lemma.datamodule.rollouts import Prompts, RolloutData, RolloutLoader
 from lemma.datamodule.sources import CACHE, data_hashes, load_sources, tested_items, untested_shots
 from lemma.encoding import (
     Arrangement,
@@ -44,12 +48,13 @@ from lemma.encoding import (
     build_training_set,
     load_tokenizer,
 )
-from lemma.evaluation import benchmark_batches, gradable_benchmarks
+from lemma.evaluation import gradable_benchmarks
 from lemma.prompts import PromptArgs
+from lemma.rollouts import RolloutLayout
 from lemma.types import InputError, Problem
 
 
-class MathDataModule(LightningDataModule):
+class MathDataModule(RolloutData, LightningDataModule):
     """Mixes math corpora for training and serves benchmarks for validation.
 
     Args:
@@ -58,14 +63,14 @@ class MathDataModule(LightningDataModule):
         benchmarks: Evaluation corpora; a config file appends with ``benchmarks+:``.
         prompt: Template, system prompt and answer format.
         root: Folder under which relative corpus paths are looked for, too.
-        batch_size: Sequences, or pairs, per device and micro-step, under every layout.
-        layout: packed (several sequences a row), shared_prefix (the same, each prompt once for both sides of a pair),
-            padded (one a row), or auto: shared_prefix for pairs and packed for problems where the model allows it.
+        batch_size: Sequences, pairs, or completions of rollouts per device and micro-step, under every layout.
+        layout: packed (several sequences a row), shared_prefix (the same, each prompt once for all its completions),
+            padded (one a row), or auto: shared_prefix for pairs and rollouts, else packed, where the model allows it.
         row_length: Tokens of a row at most; null chooses it from the lengths in the data.
         group_by_length: Under padded, let similar lengths share a window, and so an optimiser step; null does so where
             auto could not pack.
         max_prompt_length: Tokens of the longest prompt.
-        max_completion_length: Tokens of the longest completion, the stop token included.
+        max_completion_length: Tokens of the longest completion, the stop token included; no limit to rollouts.
         truncation: What happens beyond: error, drop or keep_start.
         held_out: Corpora for the held-out loss, none of whose problems may be in training.
         held_out_share: Share of the training problems, by hash, kept for the held-out loss too; in [0, 1).
@@ -142,7 +147,7 @@ class MathDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.attention = attention
         self.training: TrainingSet | None = None
-        self.arrangement: Arrangement | None = None
+        self.arrangement: Arrangement | RolloutLayout | None = None
         self.shots: list[Problem] | None = None
         self.cleaning: Cleaning | None = None
         self.loaded: dict[str, list[Corpus]] = {}
@@ -150,7 +155,7 @@ class MathDataModule(LightningDataModule):
         self.data_hashes: dict[str, str] = {}
         self._prepared = False
         self._failure: InputError | None = None
-        self._train_loader: PlannedLoader | None = None
+        self._train_loader: PlannedLoader | RolloutLoader | None = None
         self._resume_position: dict[str, int] | None = None
 
     @functools.cached_property
@@ -195,6 +200,7 @@ class MathDataModule(LightningDataModule):
                 group_by_length=self.group_by_length,
                 seed=self.seed,
                 attention=self.attention,
+                rollouts=self.makes_rollouts,
             )
             if stage == "fit":
                 rank_zero_info(f"{self.training.report}\nLayout: {self.arrangement.describe()}.")
@@ -204,18 +210,12 @@ class MathDataModule(LightningDataModule):
         training, held_out = self.loaded["train"], self.loaded["held out"]
         self.cleaning = clean(training, tested_items(self.benchmarks, held_out), self.cleaning_args)
         rank_zero_info(self.cleaning.report())
-        return build_training_set(
-            training,
-            held_out,
-            self.cleaning.dropped,
-            encoder=self.encoder,
-            limits=self.limits,
-            hold_out=self.hold_out,
-            pairs=self.pairs,
-            seed=self.seed,
-            epoch=self.epoch,
-            cache=self.cache,
-        )
+        options = {"limits": self.limits, "seed": self.seed, "epoch": self.epoch, "cache": self.cache}
+        if self.makes_rollouts:
+            self.prompts = Prompts.of(training, self.cleaning.dropped, encoder=self.encoder, **options)
+            return self.prompts.training
+        options |= {"hold_out": self.hold_out, "pairs": self.pairs}
+        return build_training_set(training, held_out, self.cleaning.dropped, encoder=self.encoder, **options)
 
     def geometry(self) -> Geometry:
         """Return how windows are cut under the trainer's accumulation and ranks; on one rank where there is none."""
@@ -224,22 +224,23 @@ class MathDataModule(LightningDataModule):
             return Geometry(self.batch_size)
         return Geometry(self.batch_size, trainer.accumulate_grad_batches, trainer.world_size, trainer.global_rank)
 
-    def train_dataloader(self) -> PlannedLoader:
-        """Return the planned training batches of this rank.
+    def train_dataloader(self) -> PlannedLoader | RolloutLoader:
+        """Return the planned training batches of this rank, or the turns of a module that makes rollouts.
 
         Raises:
             InputError: If there is no training corpus, or Lightning is to put a sampler of its own in place.
         """
         check_trainable(self.training, self.trainer)
-        geometry = self.geometry()
-        grouping = self.arrangement.grouping(self.training.examples)
-        sampler = PlannedSampler(self.training.mixture.epoch_order, geometry, grouping)
-        nouns = "pairs" if self.training.examples.holds_pairs else "examples"
-        rank_zero_info(geometry.describe_epoch(len(self.training.mixture), nouns))
-        self._train_loader = self._loader(self.training.examples, sampler)
+        self._train_loader = self._rollout_loader() if self.makes_rollouts else self._planned_loader()
         if self._resume_position is not None:
             self._train_loader.load_state_dict(self._resume_position)
         return self._train_loader
+
+    def _planned_loader(self) -> PlannedLoader:
+        examples, mixture, geometry = self.training.examples, self.training.mixture, self.geometry()
+        rank_zero_info(geometry.describe_epoch(len(mixture), "pairs" if examples.holds_pairs else "examples"))
+        sampler = PlannedSampler(mixture.epoch_order, geometry, self.arrangement.grouping(examples))
+        return self._loader(examples, sampler)
 
     def val_dataloader(self) -> list[DataLoader]:
         """Return the held-out batches (if any) and the benchmark problems of this rank (if any)."""
@@ -248,14 +249,8 @@ class MathDataModule(LightningDataModule):
             held_out = self.training.held_out
             loaders.append(self._once(held_out, self.arrangement.held_out_order(held_out)))
         if self.benchmarks:
-            batches = benchmark_batches(
-                self.benchmarks,
-                limit=self.fit_problems if self.trainer.state.fn == "fit" else None,
-                batch_size=self.benchmark_batch_size,
-                rank=self.trainer.global_rank,
-                num_ranks=self.trainer.world_size,
-            )
-            loaders.append(DataLoader(batches, batch_size=None, generator=torch.Generator()))
+            limit = self.fit_problems if self.trainer.state.fn == "fit" else None
+            loaders.append(benchmark_loader(self.benchmarks, self.geometry(), limit, self.benchmark_batch_size))
         return loaders
 
     def measuring_loader(self, examples: Examples, some: np.ndarray) -> PlannedLoader:
@@ -285,6 +280,7 @@ class MathDataModule(LightningDataModule):
             "template_hash": self.encoder.template_hash,
             "prompt": asdict(self.prompt),
             "data": self.data_hashes,
+            "stream": None if self.prompts is None else self.stream.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -300,3 +296,5 @@ class MathDataModule(LightningDataModule):
             return
         check_same_data(state_dict["data"], self.data_hashes)
         self._resume_position = state_dict["position"]
+        if self.prompts is not None:
+            self.stream.load_state_dict(state_dict["stream"])

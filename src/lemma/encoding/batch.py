@@ -1,5 +1,8 @@
 """What a model is given at once: the tensors of some examples in any layout, and what their sums are divided by."""
 
+import copy
+from typing import Self
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -79,6 +82,10 @@ class Batch:
         flat = torch.zeros(self.input_ids.numel(), dtype=torch.bool, device=self.input_ids.device)
         return flat.index_fill(0, self.completion_index, True).view_as(self.input_ids)
 
-    def to(self, device: torch.device) -> "Batch":
-        """Return the batch with its tensors on a device."""
-        return Batch(**{n: value.to(device) if isinstance(value, Tensor) else value for n, value in vars(self).items()})
+    def to(self, device: torch.device) -> Self:
+        """Return the batch, of the same type, with its tensors on a device."""
+        moved = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(moved, name, value.to(device))
+        return moved

@@ -37,7 +37,7 @@ def pack_rows(lengths: Sequence[int], row_length: int, break_even: float = float
     for bound in sorted((bound for bound in bounds if bound <= row_length), reverse=True):
         rows = best_fit(lengths, bound)
         candidates += [rows, _deal(lengths, len(rows))]
-    return min(candidates, key=lambda rows: _cost(rows, lengths, break_even))
+    return min(candidates, key=lambda rows: rows_cost(rows, lengths, break_even))
 
 
 def best_fit(lengths: Sequence[int], row_length: int) -> list[list[int]]:
@@ -84,8 +84,14 @@ def fullest(rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> int:
     return max(sum(lengths[i] for i in row) for row in rows)
 
 
-def _cost(rows: Sequence[Sequence[int]], lengths: Sequence[int], break_even: float) -> float:
-    """Return what a batch costs, in positions of a row so short that attention costs nothing."""
+def rows_cost(rows: Sequence[Sequence[int]], lengths: Sequence[int], break_even: float) -> float:
+    """Return what a batch costs, in positions of a row so short that attention costs nothing.
+
+    Args:
+        rows: Indices of each row's sequences.
+        lengths: Tokens of each sequence.
+        break_even: As for ``pack_rows``.
+    """
     width = fullest(rows, lengths)
     return len(rows) * width * (1 + width / break_even)
 
@@ -128,7 +134,7 @@ def choose_row_length(micro_batches: Sequence[Sequence[int]], longest: int, brea
     """
     bounds = [int(longest * factor) for factor in _FACTORS]
     costs = [
-        sum(_cost(pack_rows(lengths, bound, break_even), lengths, break_even) for lengths in micro_batches)
+        sum(rows_cost(pack_rows(lengths, bound, break_even), lengths, break_even) for lengths in micro_batches)
         for bound in bounds
     ]
     return next(bound for bound, cost in zip(bounds, costs, strict=True) if cost <= min(costs) * (1 + _MARGIN))

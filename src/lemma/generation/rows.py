@@ -58,7 +58,7 @@ class Rows:
             columns=torch.tensor(lengths, dtype=torch.long, device=device),
             uniforms=uniforms.to(device),
             ids=torch.zeros(num_rows, size + 1, dtype=torch.long, device=device),
-            logps=torch.zeros(num_rows, size + 1, device=device),
+            logps=torch.zeros(num_rows, size + 1, dtype=torch.float32, device=device),  # whatever the default is
             count=torch.zeros(num_rows, dtype=torch.long, device=device),
             live=torch.ones(num_rows, dtype=torch.bool, device=device),
         )

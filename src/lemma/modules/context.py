@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from lemma.encoding import ChatEncoder, Examples, TrainingSet, longest_example, sequence_lengths
+from lemma.corpora import CorpusArgs
+from lemma.encoding import ChatEncoder, Examples, longest_example, sequence_lengths
 from lemma.types import InputError, Problem
 
 
@@ -13,28 +14,28 @@ def context_length(causal_lm: nn.Module) -> int | None:
     return getattr(causal_lm.config.get_text_config(), "max_position_embeddings", None)
 
 
-def check_noun(training: TrainingSet | None, *, pairs: bool, module: str) -> None:
-    """Refuse preference pairs where solutions are trained on, and the other way round.
+def check_noun(corpora: Sequence[CorpusArgs], *, pairs: bool, module: str) -> None:
+    """Refuse preference pairs where problems are trained on, and the other way round.
 
     Args:
-        training: What is trained on, if anything.
+        corpora: To train on.
         pairs: Whether the module trains on pairs.
         module: Name of its class.
 
     Raises:
         InputError: Says which module and which corpora go together.
     """
-    if training is None or training.examples.holds_pairs == pairs:
+    wrong = sorted({corpus.source or corpus.name for corpus in corpora if corpus.holds_pairs != pairs})
+    if not wrong:
         return
-    names = ", ".join(sorted({part.source for part in training.examples.parts}))
     if pairs:
         raise InputError(
             f"model.class_path: {module} trains on preference pairs (preferences, graded, gsm8k_solutions), but "
-            f"data.corpora ({names}) holds problems."
+            f"data.corpora ({', '.join(wrong)}) holds problems; train on them with lemma.modules.SFTModule."
         )
     raise InputError(
-        f"model.class_path: {module} trains on solutions, but data.corpora ({names}) holds preference pairs; train on "
-        "them with lemma.modules.DPOModule."
+        f"model.class_path: {module} trains on problems, but data.corpora ({', '.join(wrong)}) holds preference pairs; "
+        "train on them with lemma.modules.DPOModule."
     )
 
 
@@ -53,6 +54,26 @@ def check_examples(*groups: Examples, context: int | None) -> None:
         raise InputError(
             f"{longest.source}, problem {longest.problem_id}: {max(sequence_lengths(longest))} tokens do not fit into "
             f"the model's context of {context}. Lower --data.max_prompt_length or --data.max_completion_length."
+        )
+
+
+def check_prompts(examples: Examples, *, max_new_tokens: int, context: int | None) -> None:
+    """Refuse prompts whose rollouts may outgrow the context.
+
+    Args:
+        examples: Prompts to draw completions for.
+        max_new_tokens: Tokens of the longest completion.
+        context: Positions of the model, or None for no limit.
+
+    Raises:
+        InputError: Names the longest prompt, its length and the flag.
+    """
+    longest = longest_example(examples)
+    if context is not None and longest is not None and len(longest.prompt_ids) + max_new_tokens > context:
+        raise InputError(
+            f"{longest.source}, problem {longest.problem_id}: a prompt of {len(longest.prompt_ids)} tokens and "
+            f"{max_new_tokens} new ones do not fit into the model's context of {context}. Lower "
+            "--model.sampling.max_new_tokens."
         )
 
 

@@ -58,6 +58,9 @@ class DPOModule(PolicyModule):
         self.pair_objective = PairObjective(loss_type, shared)
         if reference not in REFERENCES:
             raise InputError(f"model.reference: expected one of {', '.join(REFERENCES)}, but got {reference!r}.")
+        if reference == "precomputed" and not self.pair_objective.needs_reference:
+            losses = ", ".join(term.name for term in self.pair_objective.terms)
+            raise InputError(f"model.reference: {losses} has no reference that could be precomputed; leave it at live.")
         if disable_dropout and self.policy_args.method == "lora" and self.policy_args.lora.dropout:
             raise InputError(
                 f"model.policy.lora.dropout: {self.policy_args.lora.dropout} has no effect under disable_dropout. Set "

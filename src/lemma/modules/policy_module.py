@@ -40,6 +40,7 @@ class PolicyModule(LightningModule):
 
     objective: str
     trains_on_pairs = False
+    makes_rollouts = False  # whether training batches are asked of the module: ``next_batch() -> Batch``
     loads_reference = False  # whether a frozen adapter or a second model stands beside the policy
     strict_loading = False  # checkpoints hold trained weights only; on_load_checkpoint checks that none is missing
 
@@ -64,7 +65,7 @@ class PolicyModule(LightningModule):
         """Load base and adapter; Lightning calls this once the strategy is set up, and again for each verb."""
         if self.policy is None:
             strategy = self.trainer.strategy
-            check_noun(self.trainer.datamodule.training, pairs=self.trains_on_pairs, module=type(self).__name__)
+            check_noun(self.trainer.datamodule.corpora, pairs=self.trains_on_pairs, module=type(self).__name__)
             policy = Policy(self.policy_args, strategy.root_device)
             self.prepare_policy(policy)
             self.policy = strategy.precision_plugin.convert_module(policy)  # before a checkpoint would be rounded
@@ -133,6 +134,7 @@ class PolicyModule(LightningModule):
         else:
             set_open_gradients(self, mine["gradients"])
         self._window_loss = mine["window_loss"]
+        self.load_rank_state(mine)
         self._resume = None
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -235,9 +237,17 @@ class PolicyModule(LightningModule):
             "rng": rng_state(),
             "gradients": self._open_gradients() if is_open else {},
             "window_loss": float(self._window_loss) if is_open else 0.0,
+            **self.rank_state(),
         }
         settings = self.resume_settings()
         checkpoint[_STATE_KEY] = {"objective": self.objective, "settings": settings, "ranks": gather_objects(mine)}
+
+    def rank_state(self) -> dict[str, Any]:
+        """Return what else each rank keeps in a checkpoint, tensors and primitives; nothing by default."""
+        return {}
+
+    def load_rank_state(self, state: dict[str, Any]) -> None:
+        """Put back what ``rank_state`` returned, when training starts."""
 
     def resume_settings(self) -> dict[str, str]:
         """Return the settings, by key, without which a resumed run would be another one and not notice."""

@@ -128,4 +128,6 @@ class PolicyArgs:
             )
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             if not (Path(self.adapter) / name).is_file():
-                raise InputError(f"model.policy.adapter: {self.adapter} is no adapter folder, {name} is missing.")
+                whole = (Path(self.adapter) / "config.json").is_file()
+                hint = " It holds a whole model: give it as --model.policy.base." if whole else ""
+                raise InputError(f"model.policy.adapter: {self.adapter} is no adapter folder, {name} is missing.{hint}")

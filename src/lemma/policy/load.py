@@ -62,7 +62,13 @@ def load_base(args: PolicyArgs, device: torch.device = _CPU) -> "PreTrainedModel
             output_loading_info=True,
             **quantized,
         )
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+    except ImportError as error:
+        if args.attn_implementation is None:
+            raise InputError(f"model.policy.base: no model could be loaded from {args.base!r}: {error}") from error
+        raise InputError(
+            f"model.policy.attn_implementation: {args.attn_implementation} cannot be used here: {error} Use sdpa."
+        ) from error
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"model.policy.base: no model could be loaded from {args.base!r}: {error}") from error
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lemma.assets import resolve_base
 from lemma.encoding import Batch
-from lemma.ops import Head, completion_logps
+from lemma.ops import Head, completion_logps, completion_logps_and_entropy
 from lemma.policy.args import PolicyArgs
 from lemma.policy.dropout import disable_dropout
 from lemma.policy.flex import use_flex
@@ -19,7 +19,9 @@ from lemma.policy.packing import one_row
 from lemma.policy.quantization import is_quantized
 from lemma.policy.reference import adapters_off, copy_adapter, evaluating, load_reference, reference_adapter
 from lemma.policy.visibility import attention_masks
+from lemma.types import InputError
 
+ENTROPIES = ("none", "looked_at", "differentiated")
 _CPU = torch.device("cpu")
 
 
@@ -51,12 +53,24 @@ class Policy(nn.Module):
             return self.reference
         return self.model.get_base_model() if self.has_adapter else self.model
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(
+        self, batch: Batch, *, temperature: float = 1.0, entropy: str = "none"
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Return (N, T) log-probabilities of completion tokens in nats, float32, 0 where ``batch.mask`` is False.
 
         Args:
             batch: N completions in any layout.
+            temperature: Divides the logits; other than 1 only where ``check_temperature`` allows it.
+            entropy: ``none``; with ``looked_at`` and ``differentiated`` the second value returned is the (N, T) entropy
+                of the distribution that each token was drawn from, without and with a gradient.
+
+        Raises:
+            InputError: If the head cannot take the temperature.
+            ValueError: If ``entropy`` is none of these.
         """
+        if entropy not in ENTROPIES:
+            raise ValueError(f"Expected `entropy` among {', '.join(ENTROPIES)}, but got {entropy!r}.")
+        self.check_temperature(temperature)
         causal_lm = self.causal_lm
         backbone = getattr(causal_lm, causal_lm.base_model_prefix)
         config = causal_lm.config.get_text_config()
@@ -72,14 +86,30 @@ class Policy(nn.Module):
         hidden = backbone(
             input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
         ).last_hidden_state  # (B, L, H)
-        return completion_logps(
-            hidden,
-            input_ids,
-            batch.completion_index,
-            batch.mask,
-            head=self._head,
-            previous_index=batch.previous_index,
-        )
+        if temperature != 1:
+            hidden = hidden / temperature  # a linear head passes it on to the logits, of which there are far more
+        places = (hidden, input_ids, batch.completion_index, batch.mask)
+        rest = {"head": self._head, "previous_index": batch.previous_index}
+        if entropy == "none":
+            return completion_logps(*places, **rest)
+        return completion_logps_and_entropy(*places, **rest, entropy_gradient=entropy == "differentiated")
+
+    def check_temperature(self, temperature: float) -> None:
+        """Refuse a temperature other than 1 where dividing hidden states does not divide the logits.
+
+        Raises:
+            InputError: If the head has a bias or a soft cap.
+        """
+        if temperature == 1:
+            return
+        head = self._head
+        has_bias = getattr(head.module, "bias", None) is not None
+        if has_bias or head.soft_cap is not None:
+            obstacle = "a bias" if has_bias else "a soft cap"
+            raise InputError(
+                f"model.sampling.temperature: expected 1, for the head of {self.args.base} has {obstacle}, but got "
+                f"{temperature}."
+            )
 
     @property
     def _head(self) -> Head:

@@ -1,0 +1,198 @@
+"""Decides how a rollout comes about, over all ranks: draws, rounds for signal, advantages, what counts, windows.
+
+1. Problems come from the stream, the same on every rank; each rank draws the completions of its share.
+2. With ``dynamic_sampling``, groups alike in correctness are replaced by such as are not, among further problems, as
+   many a round as are missing; after the last round those drawn first fill up. Every rank draws as many.
+3. Ranks tell one another rewards, verdicts and lengths; advantages and counts are over the whole rollout.
+4. A completion counts if it has a reward and, with ``mask_truncated``, a stop token ended it.
+"""
+
+import math
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+
+from lemma.answers import Grader
+from lemma.datamodule import MathDataModule
+from lemma.modules.resume import gather_objects
+from lemma.modules.rollout_figures import GroupFigures, figures_of_rollout
+from lemma.modules.rollout_objective import RolloutObjective
+from lemma.objectives import total_rewards
+from lemma.rewards import RewardArgs, RewardProcess
+from lemma.rollouts import Group, Rollout, RolloutSampling, RolloutSize, collect
+
+
+class _Drawn(NamedTuple):
+    """A group that some rank has drawn; ``group`` itself where it may go to another one."""
+
+    place: int
+    figures: GroupFigures
+    group: Group | None
+
+
+class _Took(NamedTuple):
+    """What drawing took one rank."""
+
+    seconds: dict[str, float]
+    num_tokens: int
+    failures: Counter[tuple[str, str]]
+    reports: list[str]
+
+
+class RolloutSource:
+    """Makes rollouts.
+
+    Args:
+        size: Of a rollout.
+        sampling: How completions are drawn.
+        rewards: K rewards.
+        objective: Gives the advantages.
+        grader: Of answers.
+        mask_truncated: Whether a completion that no stop token ended does not count.
+        dynamic_sampling: Further rounds at most.
+        seed: Of the run.
+    """
+
+    def __init__(
+        self,
+        size: RolloutSize,
+        sampling: RolloutSampling,
+        rewards: list[RewardArgs],
+        objective: RolloutObjective,
+        grader: Grader,
+        *,
+        mask_truncated: bool,
+        dynamic_sampling: int,
+        seed: int,
+    ) -> None:
+        self.size = size
+        self.sampling = sampling
+        self.rewards = rewards
+        self.objective = objective
+        self.grader = grader
+        self.mask_truncated = mask_truncated
+        self.dynamic_sampling = dynamic_sampling
+        self.seed = seed
+        self._process = RewardProcess()
+        self._weights = [float(each.weight) for each in rewards]
+
+    def close(self) -> None:
+        """End the processes that grade and reward."""
+        self.grader.close()
+        self._process.close()
+
+    def make(
+        self, policy: nn.Module, data: MathDataModule, rank: int, *, in_step: bool
+    ) -> tuple[Rollout, dict[str, float]]:
+        """Return this rank's part of the next rollout, and the figures of all of it; a collective call.
+
+        Args:
+            policy: That draws.
+            data: Has the stream of prompts.
+            rank: This process.
+            in_step: Whether the weights are sharded.
+
+        Raises:
+            InputError: If a reward fails that is to stop the run then.
+        """
+        drawn, own, figures = self._draw(policy, data, rank, in_step)
+        chosen = self._choose(drawn)
+        told = [each.figures for each in chosen]
+        groups = [own.get(chosen[i].place) or chosen[i].group for i in self.size.share(rank)]
+        rewards = torch.tensor([row for each in told for row in each.rewards], dtype=torch.float64)  # (N, K)
+        totals = total_rewards(rewards, torch.tensor(self._weights, dtype=torch.float64))
+        numbers = torch.arange(len(chosen)).repeat_interleave(self.size.group_size)
+        advantages = self.objective.advantages(rewards, self._weights, numbers)
+        stopped = torch.tensor([value for each in told for value in each.stopped])
+        counted = ~totals.isnan() & (stopped | (not self.mask_truncated))
+        rows = np.arange(self.size.completions).reshape(len(chosen), -1)[self.size.share(rank)].ravel()
+        rollout = Rollout(groups, advantages[rows], counted[rows], max_length=self.sampling.max_new_tokens)
+        rollout.windows = self._windows(rollout, len(data.training.examples.parts))
+        figures |= figures_of_rollout(told, [each.key for each in self.rewards], totals)
+        figures["rollout/advantages_std"] = float(advantages[counted].std()) if counted.sum() > 1 else 0.0
+        figures["rollout/counted"] = float(counted.double().mean())
+        return rollout, figures
+
+    def _draw(
+        self, policy: nn.Module, data: MathDataModule, rank: int, in_step: bool
+    ) -> tuple[list[_Drawn], dict[int, Group], dict[str, float]]:
+        """Return all ranks' groups, this rank's by their places, and what drawing took."""
+        drawn: list[_Drawn] = []
+        own: dict[int, Group] = {}
+        took: list[_Took] = []
+        for turn in range(1 + self.dynamic_sampling):
+            missing = self.size.problems - sum(each.figures.has_signal for each in drawn)
+            if missing <= 0:
+                break
+            number = math.ceil(missing / self.size.ranks) * self.size.ranks
+            mine = self.size.share(rank) if turn == 0 else np.arange(rank, number, self.size.ranks)
+            draws = data.prompts.draw(number)
+            prompts = [draws[i] for i in mine]
+            collected = collect(
+                policy,
+                data.encoder,
+                prompts,
+                self.sampling,
+                group_size=self.size.group_size,
+                seed=self.seed,
+                rewards=self.rewards,
+                grader=self.grader,
+                reward_process=self._process,
+                in_step=in_step,
+            )
+            places = [prompt.place for prompt in prompts]
+            own |= dict(zip(places, collected.groups, strict=True))
+            moves = self.dynamic_sampling > 0
+            found = [_Drawn(place, _told(own[place]), own[place] if moves else None) for place in places]
+            num_tokens = sum(sum(each.figures.lengths) for each in found)
+            mine_took = _Took(collected.seconds, num_tokens, collected.failures, collected.reports)
+            for theirs, their_took in gather_objects((found, mine_took)):
+                drawn += theirs
+                took.append(their_took)
+        drawn.sort(key=lambda each: each.place)
+        for report in dict.fromkeys(line for each in took for line in each.reports):
+            rank_zero_warn(report)
+        return drawn, own, self._costs(took, len(drawn))
+
+    def _choose(self, drawn: list[_Drawn]) -> list[_Drawn]:
+        """Return the groups of the rollout in the order in which they were drawn."""
+        if len(drawn) > self.size.problems:
+            drawn = sorted(drawn, key=lambda each: not each.figures.has_signal)[: self.size.problems]
+        return sorted(drawn, key=lambda each: each.place)
+
+    def _windows(self, rollout: Rollout, num_corpora: int) -> Tensor:
+        """Return what each window holds, over all ranks."""
+        mine = rollout.window_counts(self.size.batch_size, self.size.accumulate, num_corpora)
+        return torch.stack(gather_objects(mine)).sum(0)
+
+    def _costs(self, took: list[_Took], num_groups: int) -> dict[str, float]:
+        """Return the figures of drawing: seconds of the slowest rank, round by round, tokens, failures."""
+        ranks = self.size.ranks
+        rounds = [took[first : first + ranks] for first in range(0, len(took), ranks)]
+        seconds = {
+            name: sum(max(each.seconds[name] for each in one) for one in rounds) for name in ("generate", "grade")
+        }
+        failures = sum((each.failures for each in took), Counter())
+        by_reward = {each.key: 0 for each in self.rewards}
+        for (name, _), count in failures.items():
+            by_reward[name] += count
+        return {
+            **{f"rollout/seconds/{name}": value for name, value in seconds.items()},
+            "rollout/tokens_per_second": sum(each.num_tokens for each in took) / max(seconds["generate"], 1e-9),
+            "rollout/problems_drawn": float(num_groups),
+            **{f"rollout/failures/{name}": float(count) for name, count in by_reward.items()},
+        }
+
+
+def _told(group: Group) -> GroupFigures:
+    return GroupFigures(
+        group.problem.source,
+        [[math.nan if value is None else value for value in row] for row in group.rewards],
+        [str(verdict) for verdict in group.verdicts],
+        [len(sample.ids) for sample in group.samples],
+        [sample.stopped for sample in group.samples],
+    )
