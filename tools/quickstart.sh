@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The main job on the embedded policy and corpus: measure the base, fine-tune it, measure again, compare; then, if
-# asked, sample pairs of right and wrong solutions from that, optimise the preference, measure and compare once more.
-# bash tools/quickstart.sh [--stages sft|sft,dpo] [--seed N] [run directory, default runs/quickstart]
+# asked, optimise the preference between right and wrong solutions sampled from that (dpo), or reinforce right ones
+# (grpo), measure and compare once more.
+# bash tools/quickstart.sh [--stages sft|sft,dpo|sft,grpo] [--seed N] [run directory, default runs/quickstart]
 set -euo pipefail
 
 stages=sft seed=0 runs=runs/quickstart
@@ -15,8 +16,8 @@ while [ $# -gt 0 ]; do
     shift
 done
 case $stages in
-sft | sft,dpo) ;;
-*) echo "quickstart: --stages: expected sft or sft,dpo, but got '$stages'" >&2 && exit 2 ;;
+sft | sft,dpo | sft,grpo) ;;
+*) echo "quickstart: --stages: expected sft, sft,dpo or sft,grpo, but got '$stages'" >&2 && exit 2 ;;
 esac
 . "$(dirname "$0")/environment.sh"
 
@@ -40,16 +41,20 @@ lemma_run validate sft base
 lemma_run fit sft sft
 lemma_run validate sft sft --model.policy.adapter "$runs/sft/adapter"
 run python tools/compare_runs.py "$runs/base" "$runs/sft" --output "$runs/comparison"
-adapter=$runs/sft/adapter
 
-if [ "$stages" = sft,dpo ]; then
+last=${stages##*,}
+case $last in
+dpo)
     lemma_run validate pairs pairs --model.policy.adapter "$runs/sft/adapter"
     lemma_run fit dpo dpo --model.policy.adapter "$runs/sft/adapter" --data.root "$runs/pairs/validate"
-    lemma_run validate sft dpo --model.policy.adapter "$runs/dpo/adapter"
-    run python tools/compare_runs.py "$runs/sft" "$runs/dpo" --output "$runs/comparison-dpo"
-    adapter=$runs/dpo/adapter
+    ;;
+grpo) lemma_run fit grpo grpo --model.policy.adapter "$runs/sft/adapter" ;;
+esac
+if [ "$last" != sft ]; then
+    lemma_run validate sft "$last" --model.policy.adapter "$runs/$last/adapter"
+    run python tools/compare_runs.py "$runs/sft" "$runs/$last" --output "$runs/comparison-$last"
 fi
 
 echo
-echo "Adapter:     $adapter"
+echo "Adapter:     $runs/$last/adapter"
 echo "TensorBoard: tensorboard --logdir $runs"
