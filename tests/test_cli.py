@@ -126,7 +126,7 @@ def trained(tmp_path_factory):
 def test_a_run_directory_holds_config_versions_commit_and_data_hashes(trained):
     assert yaml.safe_load((trained / "config.yaml").read_text())["trainer"]["max_steps"] == 4
     facts = json.loads((trained / "run.json").read_text())
-    assert set(facts["data"]) == {"train/0/arithmetic", "train/examples", "benchmark/0/arithmetic"}
+    assert set(facts["data"]) == {"train/0/arithmetic", "benchmark/0/arithmetic"}
     assert all(len(sha256) == 64 for sha256 in facts["data"].values())
     assert facts["packages"]["torch"]
     inside_git = (ROOT / ".git").exists()

@@ -190,7 +190,6 @@ class MathDataModule(RolloutData, LightningDataModule):
         self.shots = untested_shots(self.prompt, self.loaded)
         if self.loaded["train"]:
             self.training = self._build_training_set()
-            self.data_hashes["train/examples"] = self.training.examples.sha256
             self.arrangement = arrange_for(
                 self.tokenizer_args,
                 self.training,
@@ -279,7 +278,7 @@ class MathDataModule(RolloutData, LightningDataModule):
             "position": self._train_loader.state_dict(),
             "template_hash": self.encoder.template_hash,
             "prompt": asdict(self.prompt),
-            "data": self.data_hashes,
+            "data": self.data_hashes | {"train/examples": self.training.examples.sha256},
             "stream": None if self.prompts is None else self.stream.state_dict(),
         }
 
@@ -294,7 +293,7 @@ class MathDataModule(RolloutData, LightningDataModule):
         check_same_prompt(state_dict, self.encoder)
         if self.trainer.state.fn != "fit":
             return
-        check_same_data(state_dict["data"], self.data_hashes)
+        check_same_data(state_dict["data"], self.data_hashes | {"train/examples": self.training.examples.sha256})
         self._resume_position = state_dict["position"]
         if self.prompts is not None:
             self.stream.load_state_dict(state_dict["stream"])
