@@ -1,5 +1,6 @@
 """A user's own rewards, good and bad, in a module of their own."""
 
+import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,6 +170,8 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
         yield "own_rewards."
+    for name in ("own_rewards", "broken_rewards", "half_rewards"):  # or another test's of that name would not be found
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="module")

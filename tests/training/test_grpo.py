@@ -110,7 +110,7 @@ def gradient(grpo, exact_base, tmp_path):
         batch_size, accumulate, ranks = cut
         probes = (("SaveGradients", {"folder": str(tmp_path / name)}),)
         flags = ("--data.batch_size", batch_size, "--trainer.accumulate_grad_batches", accumulate, *flags)
-        flags += ("--model.policy.base", exact_base, "--model.rewards", '["own_rewards.by_text"]')
+        flags += ("--model.policy.base", exact_base, "--model.rewards", '["reward_probes.by_text"]')
         flags += ("--trainer.precision", "64-true", "--trainer.gradient_clip_val", "0", *ONE_STEP, *STILL)
         return torch.load(grpo("fit", name, *flags, probes=probes, ranks=ranks) / "gradient-0.pt", weights_only=True)
 
@@ -161,7 +161,7 @@ def test_dynamic_sampling_replaces_groups_without_signal(grpo, figures):
 
 
 def test_a_reward_that_fails_is_counted_shown_and_left_out(grpo, figures):
-    rewards = [{"name": "correctness"}, {"name": "own_rewards.failing", "label": "mine"}]
+    rewards = [{"name": "correctness"}, {"name": "reward_probes.failing", "label": "mine"}]
     with pytest.warns(UserWarning, match="Reward mine .* on 8 completion"):
         run = grpo("fit", "run", "--model.rewards", json.dumps(rewards), *ONE_STEP)
     (step,) = figures(run)

@@ -9,17 +9,16 @@ from torch import Tensor
 from lemma.encoding import Batch
 from lemma.modules.pair_figures import PairFigures, figures_of
 from lemma.modules.pair_objective import LossTypes, PairObjective
-from lemma.modules.policy_module import PolicyModule
-from lemma.modules.references import Precomputed, restore_reference, saved_reference
+from lemma.modules.referenced import ReferencedModule
+from lemma.modules.references import Precomputed
 from lemma.objectives import PairLogps, window_mean
 from lemma.ops import masked_sum
-from lemma.policy import Policy
 from lemma.types import InputError
 
 REFERENCES = ("live", "precomputed")
 
 
-class DPOModule(PolicyModule):
+class DPOModule(ReferencedModule):
     """Trains the policy on preference pairs, against a reference that stays what the policy is at the start.
 
     The reference of a fresh adapter is the base, of a continued adapter a frozen copy of it, of full fine-tuning a
@@ -33,8 +32,7 @@ class DPOModule(PolicyModule):
         gamma: Margin that simpo asks for; null as beta.
         reference: live computes the reference's log-probabilities for each batch; precomputed does it once, before
             training, and keeps them in ``data.cache_dir``.
-        disable_dropout: Train without dropout, as is usual here, so that the first loss is that of equal policies.
-        **kwargs: Those of ``PolicyModule``.
+        **kwargs: Those of ``ReferencedModule``.
 
     Raises:
         InputError: If a loss, a tunable or the reference is unknown or out of range.
@@ -50,7 +48,6 @@ class DPOModule(PolicyModule):
         label_smoothing: float | None = None,
         gamma: float | None = None,
         reference: str = "live",
-        disable_dropout: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -61,28 +58,10 @@ class DPOModule(PolicyModule):
         if reference == "precomputed" and not self.pair_objective.needs_reference:
             losses = ", ".join(term.name for term in self.pair_objective.terms)
             raise InputError(f"model.reference: {losses} has no reference that could be precomputed; leave it at live.")
-        if disable_dropout and self.policy_args.method == "lora" and self.policy_args.lora.dropout:
-            raise InputError(
-                f"model.policy.lora.dropout: {self.policy_args.lora.dropout} has no effect under disable_dropout. Set "
-                "it to 0, or --model.disable_dropout false."
-            )
         self.reference = reference
-        self.disable_dropout = disable_dropout
+        self.asks_reference = self.pair_objective.needs_reference and reference == "live"
         compares = self.pair_objective.needs_reference
         self.train_figures, self.held_out_figures = PairFigures(compares=compares), PairFigures(compares=compares)
-
-    def prepare_policy(self, policy: Policy) -> None:
-        """Load what the reference needs beside the policy, and switch dropout off."""
-        if self.loads_reference:  # for validate too: whether it has a checkpoint Lightning says only later
-            policy.add_reference()
-        if self.disable_dropout:
-            policy.disable_dropout()
-
-    @property
-    def loads_reference(self) -> bool:
-        """Return whether a frozen adapter or a second model stands beside the policy: not beside a fresh adapter."""
-        is_base = self.policy_args.method == "lora" and self.policy_args.adapter is None
-        return self.pair_objective.needs_reference and self.reference == "live" and not is_base
 
     def _measures_pairs(self) -> bool:
         """Return whether the policy is compared with where it began: not where ``validate`` is given no checkpoint."""
@@ -169,15 +148,4 @@ class DPOModule(PolicyModule):
             **super().resume_settings(),
             "model.loss_type": json.dumps(self.pair_objective.settings(), sort_keys=True),
             "model.reference": self.reference,
-            "model.disable_dropout": str(self.disable_dropout),
         }
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the reference adapter, too, where there is one."""
-        super().on_save_checkpoint(checkpoint)
-        saved_reference(checkpoint, self.policy)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the reference adapter back."""
-        super().on_load_checkpoint(checkpoint)
-        restore_reference(checkpoint, self.policy)

@@ -12,8 +12,7 @@ from lemma.answers import Grader
 from lemma.answers.conventions import Conventions
 from lemma.encoding import Batch, Example
 from lemma.modules.context import check_prompts, context_length
-from lemma.modules.policy_module import PolicyModule
-from lemma.modules.references import restore_reference, saved_reference
+from lemma.modules.referenced import ReferencedModule
 from lemma.modules.rollout_figures import LossFigures
 from lemma.modules.rollout_objective import RolloutObjective
 from lemma.modules.rollout_source import RolloutSource
@@ -26,13 +25,10 @@ from lemma.rewards import RewardArgs, check_rewards, given_reward_args
 from lemma.rollouts import Rollout, RolloutBatch, RolloutSampling, RolloutSize
 from lemma.types import InputError
 
-_SETTINGS = (
-    *("group_size", "problems_per_rollout", "num_iterations"),
-    *("mask_truncated", "dynamic_sampling", "disable_dropout"),
-)
+_SETTINGS = ("group_size", "problems_per_rollout", "num_iterations", "mask_truncated", "dynamic_sampling")
 
 
-class GRPOModule(PolicyModule):
+class GRPOModule(ReferencedModule):
     """Trains the policy on rollouts: completions of its own, which rewards compare within each problem's group.
 
     A batch is one micro-batch of a rollout. When all have been trained on ``num_iterations`` times, ``next_batch``
@@ -59,8 +55,7 @@ class GRPOModule(PolicyModule):
         sampling: How completions are drawn.
         mask_truncated: Leave completions that were cut off at the length limit out of the loss.
         dynamic_sampling: Times at most that groups alike in correctness are replaced by further problems; 0 for never.
-        disable_dropout: Train without dropout, so that the policy that is trained is the one that sampled.
-        **kwargs: Those of ``PolicyModule``.
+        **kwargs: Those of ``ReferencedModule``.
 
     Attributes:
         rollout: What this rank is training on; None before the first rollout.
@@ -93,7 +88,6 @@ class GRPOModule(PolicyModule):
         sampling: RolloutSampling = RolloutSampling(),  # noqa: B008 (frozen)
         mask_truncated: bool = False,
         dynamic_sampling: int = 0,
-        disable_dropout: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -104,11 +98,6 @@ class GRPOModule(PolicyModule):
         RolloutSize(problems_per_rollout, group_size, group_size, num_iterations=num_iterations).check()
         if dynamic_sampling < 0:
             raise InputError(f"model.dynamic_sampling: expected at least 0, but got {dynamic_sampling}.")
-        if disable_dropout and self.policy_args.method == "lora" and self.policy_args.lora.dropout:
-            raise InputError(
-                f"model.policy.lora.dropout: {self.policy_args.lora.dropout} has no effect under disable_dropout. Set "
-                "it to 0, or --model.disable_dropout false."
-            )
         self.group_size = group_size
         self.problems_per_rollout = problems_per_rollout
         self.num_iterations = num_iterations
@@ -116,7 +105,7 @@ class GRPOModule(PolicyModule):
         self.sampling = sampling
         self.mask_truncated = mask_truncated
         self.dynamic_sampling = dynamic_sampling
-        self.disable_dropout = disable_dropout
+        self.asks_reference = self.rollout_objective.needs_reference
         self.rollout: Rollout | None = None
         self.rollout_number = 0
         self._turn = 0  # micro-batches of the rollout that were handed out, over all passes
@@ -126,18 +115,9 @@ class GRPOModule(PolicyModule):
         self._train_seconds = self._started = 0.0
 
     def prepare_policy(self, policy: Policy) -> None:
-        """Load what the reference needs beside the policy, and switch dropout off."""
+        """Refuse a temperature that the policy cannot train at; then as every module with a reference."""
         policy.check_temperature(self.sampling.temperature)
-        if self.loads_reference:
-            policy.add_reference()
-        if self.disable_dropout:
-            policy.disable_dropout()
-
-    @property
-    def loads_reference(self) -> bool:
-        """Return whether a frozen adapter or a second model stands beside the policy: not beside a fresh adapter."""
-        is_base = self.policy_args.method == "lora" and self.policy_args.adapter is None
-        return self.rollout_objective.needs_reference and not is_base
+        super().prepare_policy(policy)
 
     def _check_context(self) -> None:
         super()._check_context()
@@ -298,13 +278,3 @@ class GRPOModule(PolicyModule):
         """Go on in the middle of the rollout."""
         self.rollout = None if state["rollout"] is None else Rollout.load_state_dict(state["rollout"])
         self.rollout_number, self._turn = state["rollout_number"], state["turn"]
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the reference adapter, too, where there is one."""
-        super().on_save_checkpoint(checkpoint)
-        saved_reference(checkpoint, self.policy)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the reference adapter back."""
-        super().on_load_checkpoint(checkpoint)
-        restore_reference(checkpoint, self.policy)
