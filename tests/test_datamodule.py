@@ -183,6 +183,12 @@ def test_pairs_beside_problems_are_refused_before_anything_is_read(place):
         MathDataModule(TokenizerArgs("tiny"), **groups)
 
 
+def test_pairs_whose_answers_the_prompt_asks_for_in_another_format_are_refused():
+    pairs = CorpusArgs("gsm8k_solutions", path="absent.jsonl")
+    with pytest.raises(InputError, match=r"data\.prompt\.answer_format: .*gsm8k_solutions.* boxed, but .* tags"):
+        MathDataModule(TokenizerArgs("tiny"), [pairs], prompt=PromptArgs(answer_format="tags"))
+
+
 def test_a_length_bias_is_limited_and_reported(tmp_path, caplog):
     corpora = [write_pairs(tmp_path / "crates.jsonl", 120, longer=2)]
     free = data_module(corpora=corpora)

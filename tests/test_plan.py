@@ -287,3 +287,21 @@ def test_a_plan_without_data_gives_upper_bounds_and_says_why():
     assert "no/such/file.jsonl" in text
     assert "At most 1,200 tokens a step (300 an example)." in text
     assert "The run: 3 epochs, at most 50 optimiser steps." in text
+
+
+def test_a_plan_of_pairs_counts_pairs_and_bounds_both_completions():
+    pairs = data(corpora=[CorpusArgs("preferences", "no/such.jsonl")], max_prompt_length=100, max_completion_length=200)
+    text = plan(dataclasses.replace(ONE, max_steps=5), PolicyArgs("tiny"), OptimizerArgs(), pairs)
+    assert "An optimiser step sees 4 pairs: " in text
+    assert "At most 2,000 tokens a step (500 a pair)." in text
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_reference_takes_what_the_trained_weights_take_and_nothing_else(method):
+    policy = PolicyArgs("tiny", method=method)
+    sizes = policy_sizes(meta_model(policy), policy)
+    without, beside = (
+        memory_parts(sizes, ONE, policy, OptimizerArgs(), positions=8, loads_reference=loads) for loads in (False, True)
+    )
+    assert beside.pop("reference") == beside["trained weights"]
+    assert beside == without

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from jsonargparse.typing import register_type
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
@@ -106,6 +107,20 @@ class LemmaCLI(LightningCLI):
         """Run the verb; its table is ``EvaluationFiles``' own, with intervals."""
         self.trainer.validate(**kwargs, verbose=False)
 
+    def _print_plan(self, trainer: Namespace) -> None:
+        """Print what fit would be.
+
+        Raises:
+            InputError: If the run makes rollouts, which the plan does not know.
+        """
+        if self.model.makes_rollouts:
+            raise InputError(
+                "--print_plan: rollouts are not planned; fit prints how many steps each gives, and "
+                "--trainer.fast_dev_run 1 tries one."
+            )
+        settings = (self.model.policy_args, self.model.optimizer_args, self.datamodule)
+        print(plan(cluster_of(trainer), *settings, loads_reference=self.model.loads_reference))
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Return the trainer with TensorBoard in the run directory, atomic checkpoints and the side outputs."""
         trainer = self._get(self.config_init, "trainer")
@@ -113,7 +128,7 @@ class LemmaCLI(LightningCLI):
         check_compatibility(setup_of(trainer, *settings, loads_reference=self.model.loads_reference))
         check_noun(self.datamodule.corpora, pairs=self.model.trains_on_pairs, module=type(self.model).__name__)
         if self._get(self.config_init, "print_plan"):
-            print(plan(cluster_of(trainer), self.model.policy_args, self.model.optimizer_args, self.datamodule))
+            self._print_plan(trainer)
             sys.exit()
         root = Path(trainer.get("default_root_dir") or ".")
         if trainer.get("logger") in (None, True):

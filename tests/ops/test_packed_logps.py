@@ -2,26 +2,16 @@
 
 import pytest
 import torch
+from layout_checks import FAMILIES, assert_same, gradient, make_policy, random_examples
 
 from lemma.encoding import Example, packed, padded
-from lemma.objectives import sft_loss
-from lemma.policy import LoraArgs, Policy, PolicyArgs
-
-FAMILIES = ("llama", "qwen2", "gemma2", "gemma3", "gpt2")
 
 
 def ragged_examples() -> list[Example]:
     """Return sequences of 2 to 27 tokens, prompts of one token, several completions, weights, one of them zero."""
-    generator = torch.Generator().manual_seed(0)
-
-    def ids(number: int) -> list[int]:
-        return torch.randint(3, 97, (number,), generator=generator).tolist()
-
-    shapes = [(11, [5, 9], 1.0), (1, [1], 2.5), (3, [24], 1.0), (1, [12], 0.0), (7, [2, 3, 8], 0.5), (4, [1], 1.0)]
-    return [
-        Example(str(i), "s", ids(prompt), [ids(n) for n in lengths], weight)
-        for i, (prompt, lengths, weight) in enumerate(shapes)
-    ]
+    return random_examples(
+        [(11, [5, 9], 1.0), (1, [1], 2.5), (3, [24], 1.0), (1, [12], 0.0), (7, [2, 3, 8], 0.5), (4, [1], 1.0)]
+    )
 
 
 def batches() -> list:
@@ -30,20 +20,6 @@ def batches() -> list:
     rows = [packed(some, pad_id=0, window_weight=40.0, row_length=length) for length in (27, 50, 1000)]
     assert [len(batch.input_ids) for batch in rows][::2] == [5, 1]
     return [padded(some, pad_id=0, window_weight=40.0), *rows]
-
-
-def gradient(policy: Policy, batch) -> torch.Tensor:
-    policy.zero_grad()
-    sft_loss(policy(batch), batch.mask, batch.weights, window_weight=batch.window_weight).backward()
-    return torch.cat([p.grad.flatten() for p in policy.parameters() if p.requires_grad])
-
-
-def make_policy(folder, **options) -> Policy:
-    policy = Policy(PolicyArgs(str(folder), lora=LoraArgs(r=3, alpha=3), **options))
-    for name, parameter in policy.named_parameters():
-        if "lora_B" in name:
-            parameter.data.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
-    return policy
 
 
 @pytest.mark.parametrize(
@@ -58,11 +34,7 @@ def test_packed_equals_padded(base_folder, family, attention, method, checkpoint
         base_folder(family), attn_implementation=attention, method=method, gradient_checkpointing=checkpointing
     )
     reference, *others = batches()
-    logps, whole = policy(reference), gradient(policy, reference)
-    assert logps.std() > 0.01
-    for batch in others:
-        torch.testing.assert_close(policy(batch), logps, rtol=0, atol=1e-5)
-        assert (gradient(policy, batch) - whole).norm() / whole.norm() <= 1e-6
+    assert_same(policy, reference, others)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -4,15 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from layout_checks import FAMILIES, assert_same, gradient, make_policy, random_examples
 from transformers import AutoModelForCausalLM, MistralConfig, Qwen2Config
 
 from lemma.encoding import Example, packed, padded, shared_prefix
-from lemma.objectives import sft_loss
 from lemma.ops import completion_logps_and_entropy
-from lemma.policy import LoraArgs, Policy, PolicyArgs, QuantizationArgs
+from lemma.policy import Policy, QuantizationArgs
 from lemma.policy.visibility import attention_masks
 
-FAMILIES = ("llama", "qwen2", "gemma2", "gemma3", "gpt2")
 MODES = {
     "full": {"method": "full"},
     "lora": {},
@@ -23,16 +22,9 @@ MODES = {
 
 def groups() -> list[Example]:
     """Return examples of 1, 2, 3 and 5 completions of 1 to 24 tokens, prompts longer and shorter than a window of 8."""
-    generator = torch.Generator().manual_seed(0)
-
-    def ids(number: int) -> list[int]:
-        return torch.randint(3, 97, (number,), generator=generator).tolist()
-
-    shapes = [(11, [5, 9], 1.0), (1, [1, 24, 7], 2.5), (14, [24], 1.0), (2, [12, 3], 0.0), (19, [2, 3, 8, 1, 13], 0.5)]
-    return [
-        Example(str(i), "s", ids(prompt), [ids(n) for n in lengths], weight)
-        for i, (prompt, lengths, weight) in enumerate(shapes)
-    ]
+    return random_examples(
+        [(11, [5, 9], 1.0), (1, [1, 24, 7], 2.5), (14, [24], 1.0), (2, [12, 3], 0.0), (19, [2, 3, 8, 1, 13], 0.5)]
+    )
 
 
 def batches() -> list:
@@ -43,27 +35,9 @@ def batches() -> list:
     return [padded(some, pad_id=0, window_weight=40.0), *rows]
 
 
-def gradient(policy: Policy, batch) -> torch.Tensor:
-    policy.zero_grad()
-    sft_loss(policy(batch), batch.mask, batch.weights, window_weight=batch.window_weight).backward()
-    return torch.cat([p.grad.flatten() for p in policy.parameters() if p.requires_grad])
-
-
-def make_policy(folder, **options) -> Policy:
-    policy = Policy(PolicyArgs(str(folder), lora=LoraArgs(r=3, alpha=3), **options))
-    for name, parameter in policy.named_parameters():
-        if "lora_B" in name:
-            parameter.data.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
-    return policy
-
-
 def assert_as_padded(policy: Policy) -> None:
     reference, *others = batches()
-    logps, whole = policy(reference), gradient(policy, reference)
-    assert logps.std() > 0.01
-    for batch in others:
-        torch.testing.assert_close(policy(batch), logps, rtol=0, atol=1e-5)
-        assert (gradient(policy, batch) - whole).norm() / whole.norm() <= 1e-6
+    assert_same(policy, reference, others)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -182,6 +182,11 @@ def test_a_reward_that_fails_is_counted_shown_and_left_out(grpo, figures):
         (("--model.clip_low", "2"), r"model\.clip_low: .*`clip_low` of the loss dapo to be in \(0, 1\]"),
         (("--model.loss_type", "cispo", "--model.delta", "9"), r"model\.delta: .*cispo.*`delta`"),
         (("--model.kl_coef", "-1"), r"model\.kl_coef: expected a finite number of at least 0"),
+        (
+            ("--model.kl_coef", "0.1", "--model.kl_estimator", "k1", "--model.kl_correction", "false"),
+            r"model\.kl_estimator: k1",
+        ),
+        (("--print_plan",), r"--print_plan: rollouts are not planned"),
         (("--model.rewards", "[]"), r"rewards: expected at least one"),
         (("--model.policy.lora.dropout", "0.1"), r"model\.policy\.lora\.dropout: 0\.1 has no effect under disable_dro"),
         (("--model.problems_per_rollout", "32"), r"model\.problems_per_rollout: expected at most the 16 problems"),

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 from lemma.corpora import Cleaning, CleaningArgs, Corpus, CorpusArgs, clean, reading_report
 from lemma.datamodule.layout import arrange_for
 from lemma.datamodule.measuring import benchmark_loader
-from lemma.datamodule.options import check_corpora, check_options, check_trainable
+from lemma.datamodule.options import check_answer_format, check_corpora, check_options, check_trainable
 from lemma.datamodule.resume import check_same_data, check_same_prompt
 from lemma.datamodule.rollouts import Prompts, RolloutData, RolloutLoader
 from lemma.datamodule.sources import CACHE, data_hashes, load_sources, tested_items, untested_shots
@@ -125,6 +125,7 @@ class MathDataModule(RolloutData, LightningDataModule):
             epoch=epoch,
         )
         check_corpora(corpora, held_out)
+        check_answer_format([*corpora, *held_out], prompt.answer_format)
         self.tokenizer_args = tokenizer
         self.corpora = corpora
         self.benchmark_args = benchmarks

@@ -8,6 +8,7 @@ from lightning.pytorch import Trainer
 from lemma.corpora import CorpusArgs
 from lemma.corpora.mixture import EPOCHS
 from lemma.encoding import LAYOUTS, TrainingSet
+from lemma.prompts import PromptArgs
 from lemma.types import InputError
 
 
@@ -60,6 +61,25 @@ def check_corpora(training: Sequence[CorpusArgs], held_out: Sequence[CorpusArgs]
             f"{named[0]} holds preference pairs, but {named[1]} holds problems; a run takes one or the other, for "
             "training and held out alike."
         )
+
+
+def check_answer_format(corpora: Sequence[CorpusArgs], answer_format: str) -> None:
+    """Refuse pairs whose answers are written otherwise than the prompt asks for.
+
+    Args:
+        corpora: To train on, and for the held-out loss.
+        answer_format: The run's own.
+
+    Raises:
+        InputError: Names the corpus and the format it has.
+    """
+    own = PromptArgs().answer_format
+    for corpus in corpora:
+        if corpus.name == "gsm8k_solutions" and answer_format != own:
+            raise InputError(
+                f"data.prompt.answer_format: the answers of {_label(corpus)} (gsm8k_solutions) are written as {own}, "
+                f"but the prompt would ask for {answer_format}; leave it at {own}."
+            )
 
 
 def check_trainable(training: TrainingSet | None, trainer: Trainer) -> None:

@@ -69,6 +69,11 @@ class RolloutObjective:
         for key in ("kl_coef", "entropy_coef"):
             if not 0 <= (value := getattr(self, key)) < float("inf"):
                 raise InputError(f"model.{key}: expected a finite number of at least 0, but got {value}.")
+        if self.kl_coef and self.kl_estimator == "k1" and not self.kl_correction:
+            raise InputError(
+                "model.kl_estimator: k1 without model.kl_correction has a gradient of 0 on average, and holds nothing "
+                "back; use k2 or k3, or the correction."
+            )
         try:
             check_rl_tunables(self.loss_type, clip_low=self.clip_low, clip_high=self.clip_high, delta=self.delta)
         except InputError as error:

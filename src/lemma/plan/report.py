@@ -84,6 +84,8 @@ def plan(
     optimizer: OptimizerArgs,
     data: MathDataModule,
     config: "PreTrainedConfig | None" = None,
+    *,
+    loads_reference: bool = False,
 ) -> str:
     """Return what the run would be, as text. The data is read, where that can be done; no weights are.
 
@@ -93,6 +95,7 @@ def plan(
         optimizer: By what.
         data: Not yet set up.
         config: The base's configuration; None reads it from the hub, its cache or a folder.
+        loads_reference: Whether a frozen adapter or a second model stands beside the policy.
 
     Raises:
         InputError: If there is no configuration, or the adapter does not fit the base.
@@ -100,7 +103,9 @@ def plan(
     sizes = policy_sizes(meta_model(policy, config), policy)
     reading = _read(data)
     lengths = _lengths(data)
-    longest = max(lengths, default=data.limits.max_prompt_length + data.limits.max_completion_length)
+    pairs = any(corpus.holds_pairs for corpus in data.corpora)
+    upper_bound = data.limits.max_prompt_length + (1 + pairs) * data.limits.max_completion_length
+    longest = max(lengths, default=upper_bound)
     steps = Steps(
         batch_size=data.batch_size,
         accumulate=cluster.accumulate,
@@ -111,18 +116,25 @@ def plan(
     )
     mean = sum(lengths) / len(lengths) if lengths else None
     positions = data.arrangement.most_positions if data.arrangement is not None else data.batch_size * longest
+    parts = memory_parts(sizes, cluster, policy, optimizer, positions=positions, loads_reference=loads_reference)
     return "\n\n".join(
         [
             *([reading] if reading else []),
-            _steps_text(steps, mean, longest),
+            _steps_text(steps, mean, longest, pairs=pairs),
             _parameters_text(sizes, policy),
-            _memory_text(memory_parts(sizes, cluster, policy, optimizer, positions=positions), positions),
+            _memory_text(parts, positions),
         ]
     )
 
 
 def memory_parts(
-    sizes: PolicySizes, cluster: Cluster, policy: PolicyArgs, optimizer: OptimizerArgs, *, positions: int
+    sizes: PolicySizes,
+    cluster: Cluster,
+    policy: PolicyArgs,
+    optimizer: OptimizerArgs,
+    *,
+    positions: int,
+    loads_reference: bool = False,
 ) -> dict[str, int]:
     """Return the bytes of each part on one device, in the training step, by name.
 
@@ -132,6 +144,7 @@ def memory_parts(
         policy: What is trained.
         optimizer: By what.
         positions: Tokens of a micro-batch on one device, padding included.
+        loads_reference: Whether a frozen copy of what is trained stands beside it: an adapter, or a second model.
     """
     run = _computation(sizes, cluster, policy, positions)
     bits = policy.quantization
@@ -152,6 +165,7 @@ def memory_parts(
         f"base weights in {bits.method}": quantized,  # bitsandbytes' bits stay whole
         "frozen weights": _ceil(frozen, weights),
         "trained weights": _ceil(trained, weights),
+        "reference": _ceil(trained, weights) if loads_reference else 0,
         "a layer's gathered weights": _ceil(frozen + trained, sizes.layers) if weights > 1 else 0,
         "weights cast to 16 bits": _cast_bytes(sizes, cluster, policy),
         "gradients": _ceil(trained, shares),
@@ -212,19 +226,18 @@ def _lengths(data: MathDataModule) -> list[int]:
     return data.training.examples.shared_lengths[data.training.mixture.epoch_order(0)].tolist()
 
 
-def _steps_text(steps: Steps, mean: float | None, longest: int) -> str:
+def _steps_text(steps: Steps, mean: float | None, longest: int, *, pairs: bool) -> str:
+    nouns, one = ("pairs", "a pair") if pairs else ("examples", "an example")
     lines = [
-        f"An optimiser step sees {steps.window} examples: batch_size {steps.batch_size} x accumulate "
+        f"An optimiser step sees {steps.window} {nouns}: batch_size {steps.batch_size} x accumulate "
         f"{steps.accumulate} x ranks {steps.ranks}."
     ]
     if mean is None:
-        lines.append(f"At most {steps.window * longest:,} tokens a step ({longest:,} an example).")
+        lines.append(f"At most {steps.window * longest:,} tokens a step ({longest:,} {one}).")
     else:
-        lines.append(
-            f"{round(steps.window * mean):,} tokens a step on average ({mean:.0f} an example, {longest:,} most)."
-        )
+        lines.append(f"{round(steps.window * mean):,} tokens a step on average ({mean:.0f} {one}, {longest:,} most).")
     if steps.per_epoch is not None:
-        lines.append(f"An epoch is {steps.examples:,} examples in {steps.per_epoch:,} steps.")
+        lines.append(f"An epoch is {steps.examples:,} {nouns} in {steps.per_epoch:,} steps.")
     bounds = [f"{steps.max_epochs} epochs"] if steps.max_epochs is not None else []
     bounds += [f"at most {steps.max_steps:,} optimiser steps"] if steps.max_steps is not None else []
     total = f"{steps.total:,} optimiser steps" if steps.total is not None else ", ".join(bounds) or "without end"
