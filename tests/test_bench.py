@@ -9,21 +9,34 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from transformers import AutoConfig
 
-from lemma.encoding import Batch
+from lemma.corpora import arithmetic
+from lemma.encoding import Batch, ChatEncoder, TokenizerArgs, load_tokenizer
+from lemma.prompts import PromptArgs
 from lemma.types import InputError
 
 TOOLS = Path(__file__).parents[1] / "tools"
 TINY = {"layers": 1, "hidden": 32, "vocab": 512, "lora_r": 4, "batch_size": 2, "steps": 3, "warmup": 1, "repeats": 1}
+GRPO = ["--batch_size=4", "--group_size=2", "--new_tokens=6"]
 DOCTOR = """#!{python}
 import json, os, pathlib, sys
-rows = pathlib.Path(json.loads(pathlib.Path(sys.argv[-2]).read_text())["rows"])
+path = pathlib.Path(sys.argv[-2])
+job = json.loads(path.read_text())
+{change}
+path.write_text(json.dumps(job))
+os.execv("{python}", ["{python}", *sys.argv[1:]])
+"""
+SWAPPED_PAIR = """
+rows = pathlib.Path(job["rows"])
 lines = rows.read_text().splitlines()
 row = json.loads(lines[5])  # of two rows a step: the second row of step 3
 row["chosen_ids"], row["rejected_ids"] = row["rejected_ids"], row["chosen_ids"]
 lines[5] = json.dumps(row)
 rows.write_text("\\n".join(lines))
-os.execv("{python}", ["{python}", *sys.argv[1:]])
+"""
+SMALLER_STEPS = """
+job["learning_rate"] *= 0.9
 """
 
 
@@ -41,20 +54,26 @@ def _tools_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> dict[str, Finished]:
-    """Runs of the tool, side by side: one a workload, and one whose reference is given a pair the wrong way round."""
+    """Runs of the tool, side by side: one a workload, and two whose reference is told something else than Lemma."""
     folder = tmp_path_factory.mktemp("bench")
-    doctor = folder / "python"
-    doctor.write_text(DOCTOR.format(python=sys.executable))
-    doctor.chmod(0o755)
     options = [f"--{name}={value}" for name, value in TINY.items()]
     processes = {}
-    for name, workload, python in (
-        ("sft", "sft", sys.executable),
-        ("dpo", "dpo", sys.executable),
-        ("doctored", "dpo", str(doctor)),
+    for name, workload, change in (
+        ("sft", "sft", None),
+        ("dpo", "dpo", None),
+        ("grpo", "grpo", None),
+        ("swapped pair", "dpo", SWAPPED_PAIR),
+        ("smaller steps", "grpo", SMALLER_STEPS),
     ):
+        python = sys.executable
+        if change is not None:
+            doctor = folder / f"{name} python"
+            doctor.write_text(DOCTOR.format(python=python, change=change))
+            doctor.chmod(0o755)
+            python = str(doctor)
         out = ["--threads=1", f"--reference_python={python}", f"--out={folder / name}.json"]
-        command = [sys.executable, str(TOOLS / "bench.py"), workload, *options, *out]
+        own = GRPO if workload == "grpo" else []
+        command = [sys.executable, str(TOOLS / "bench.py"), workload, *options, *own, *out]
         processes[name] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     finished = {}
     for name, process in processes.items():
@@ -68,12 +87,15 @@ def runs(tmp_path_factory) -> dict[str, Finished]:
     return finished
 
 
-@pytest.mark.parametrize(("workload", "units"), [("sft", ["tokens"]), ("dpo", ["pairs", "tokens"])])
+@pytest.mark.parametrize(
+    ("workload", "units"),
+    [("sft", ["tokens"]), ("dpo", ["pairs", "tokens"]), ("grpo", ["completions", "tokens"])],
+)
 def test_both_sides_do_the_same_work_and_the_file_says_so(runs, workload, units):
     status, stdout, stderr, report = runs[workload]
     assert status == 0, stderr
     (check,) = report["checks"]
-    assert check["loss_relative_difference"] < 1e-5
+    assert check.get("loss_relative_difference", 0) < 1e-5
     assert check["adapter_difference_over_update"] < 1e-3
     for side in ("lemma", "reference"):
         (record,) = report["records"][side]
@@ -114,7 +136,7 @@ def test_the_reference_of_both_sides_is_the_adapter_that_is_continued(runs):
 
 
 def test_a_pair_the_wrong_way_round_ends_the_run_with_its_step_and_without_ratios(runs):
-    status, stdout, stderr, report = runs["doctored"]
+    status, stdout, stderr, report = runs["swapped pair"]
     assert status == 1
     message = "the sides did different work: step 3: 1 of Lemma's 2 examples"
     assert f"bench: error: {message}" in stderr
@@ -124,11 +146,28 @@ def test_a_pair_the_wrong_way_round_ends_the_run_with_its_step_and_without_ratio
     assert "ratio" not in stdout
 
 
+def test_both_sides_draw_and_train_as_many_tokens_for_each_prompt(runs):
+    report = runs["grpo"].report
+    for side in ("lemma", "reference"):
+        (record,) = report["records"][side]
+        assert record["completion_tokens"] == [4 * 6] * 4, "4 completions a step, none ended before 6 tokens"
+        seconds = record["seconds"][1:]
+        assert record["rates"]["completions"] == pytest.approx([4 / time for time in seconds])
+
+
+def test_a_side_that_learns_less_from_the_same_completions_ends_the_run(runs):
+    status, _, stderr, report = runs["smaller steps"]
+    assert status == 1
+    assert "bench: error: the sides did different work: after the last step the adapters are" in stderr
+    assert "summary" not in report
+
+
 def record(**changes) -> dict:
     same = {
         "tokens": [9, 8],
         "completion_tokens": [4, 5],
         "examples": [["a", "b"], ["c"]],
+        "prompts": [["p", "p"], ["q"]],
         "losses": [2.0, 1.0],
     }
     return same | changes
@@ -151,6 +190,37 @@ def test_a_step_that_differs_is_named(changes, message):
     assert check_steps(record(), record(), precision="32-true") == 0
     with pytest.raises(InputError, match=message):
         check_steps(record(), record(**changes), precision="32-true")
+
+
+def test_completions_may_differ_but_not_their_prompts_and_tokens():
+    from benchmark.work import check_counts
+
+    others = record(examples=[["d", "e"], ["f"]], losses=[7.0, 8.0])
+    check_counts(others, record(), same="prompts")
+    with pytest.raises(InputError, match="step 1: 1 of Lemma's 2 prompts"):
+        check_counts(record(prompts=[["p", "q"], ["q"]]), record(), same="prompts")
+    with pytest.raises(InputError, match="step 2: 4 completion tokens with Lemma, 5"):
+        check_counts(record(completion_tokens=[4, 4]), record(), same="prompts")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"examples": [["a", "a"], ["b", "c"]]}, "step 1: Lemma drew 1 different completions with 4 tokens"),
+        ({"examples": [["a", "b"], ["c"]]}, "step 2: Lemma drew 1 different completions with 4 tokens"),
+        (
+            {"completion_tokens": [4, 3]},
+            "step 2: Lemma drew 2 different completions with 3 tokens, instead of 2 with 4",
+        ),
+    ],
+)
+def test_a_side_that_draws_too_little_is_named(changes, message):
+    from benchmark.work import expect_completions
+
+    drawn = {"examples": [["a", "b"], ["c", "d"]], "completion_tokens": [4, 4]}
+    expect_completions("Lemma", drawn, number=2, length=2)
+    with pytest.raises(InputError, match=message):
+        expect_completions("Lemma", drawn | changes, number=2, length=2)
 
 
 def test_losses_within_the_tolerance_pass_and_the_largest_difference_is_told():
@@ -262,6 +332,30 @@ def test_pairs_are_found_again_whether_the_prompt_stands_once_or_twice():
         **common(4, [2, 2]),
     )
     assert list(examples(shared)) == list(examples(padded)) == expected
+
+
+def test_worked_examples_make_every_prompt_as_long_as_asked():
+    from benchmark.grpo import lengthened
+
+    problems = list(arithmetic.generate("train", num_problems=12, seed=0))
+    encoder = ChatEncoder(load_tokenizer(TokenizerArgs("tiny")), PromptArgs())
+    rows = list(lengthened(problems, encoder, 300))
+    for row, problem in zip(rows, problems, strict=True):
+        assert row["question"].endswith(problem.problem)
+        assert row["answer"].endswith(f"#### {problem.answer}")
+        assert abs(len(encoder.encode_prompt(row["question"])) - 300) <= 4
+    assert problems[1].problem in rows[0]["question"]
+
+
+def test_a_model_whose_stop_token_has_no_row_in_the_head_cannot_end_a_completion(tmp_path):
+    from benchmark.base import NEVER, BaseArgs, make_base
+
+    texts = [([{"role": "user", "content": "1 + 1 ="}], "2")]
+    make_base(BaseArgs(layers=1, hidden=32, vocab=512), texts, tmp_path, seed=0, endless=True)
+    encoder = ChatEncoder(load_tokenizer(TokenizerArgs(str(tmp_path))), PromptArgs())
+    assert encoder.stop_ids == [512] == encoder.tokenizer.convert_tokens_to_ids([NEVER])
+    assert max(encoder.encode_prompt("1 + 1 =")) < 512
+    assert AutoConfig.from_pretrained(tmp_path).vocab_size == 512
 
 
 def test_generated_pairs_are_a_right_solution_and_one_of_the_same_problem_with_another_answer():

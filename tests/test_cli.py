@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from peft import PeftModel
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lemma.assets import resolve_base
@@ -51,7 +52,7 @@ def command_of(path: Path) -> list[str]:
 
 
 def test_configs_were_found():
-    assert len(CONFIGS) == 65
+    assert len(CONFIGS) == 68
     assert {str(path.relative_to(ROOT)) for path in CONFIGS} > NEEDS_NO_DATA
 
 
@@ -91,6 +92,18 @@ def test_a_printed_plan_reads_data_and_loads_no_weights(lemma, capsys, monkeypat
     for part in ("An optimiser step sees 32 examples", "The run: 150 optimiser steps", "are trained", "activations"):
         assert part in printed
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_printed_plan_of_rollouts_says_their_algebra_and_what_sampling_holds(lemma, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        lemma("fit", "--config", "configs/quickstart/grpo.yaml", *SMALL, "--print_plan",
+              "--model.problems_per_rollout", "16", "--data.batch_size", "64",
+              "--trainer.accumulate_grad_batches", "2", "--trainer.max_steps", "60")  # fmt: skip
+    assert not exit_info.value.code
+    printed = capsys.readouterr().out
+    for part in ("16 problems x 8 completions = 128 a rollout", "An epoch is 40 problems in 2 rollouts, 2 steps.",
+                 "The run: 60 optimiser steps.", "while sampling", "keys and values", "merged copy"):  # fmt: skip
+        assert part in printed
 
 
 def test_two_corpora_configs_append(lemma, capsys):
@@ -133,6 +146,11 @@ def test_a_run_directory_holds_config_versions_commit_and_data_hashes(trained):
     assert (facts["git"] is not None and len(facts["git"]) == 40) == inside_git
     assert {path.name for path in (trained / "checkpoints").iterdir()} >= {"last.ckpt"}
     assert len(list((trained / "checkpoints").glob("step-*.ckpt"))) == 1, "the best by val/arithmetic/pass@1"
+
+
+def test_each_figure_of_a_validation_is_at_one_step(trained):
+    events = EventAccumulator(str(trained)).Reload()
+    assert {event.step for event in events.Scalars("val/arithmetic/pass@1")} == {1, 3}, "Lightning counts from 0"
 
 
 def test_the_exported_adapter_loads_in_peft_with_its_tokenizer(trained):

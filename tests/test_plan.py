@@ -10,11 +10,11 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 from lemma.corpora import CorpusArgs
 from lemma.datamodule import MathDataModule
 from lemma.encoding import TokenizerArgs
-from lemma.modules import OptimizerArgs
+from lemma.modules import DPOModule, OptimizerArgs, SFTModule
 from lemma.modules.optim import build_optimizer
 from lemma.plan import Cluster, cluster_of, memory_parts, plan
 from lemma.plan.memory import Computation, activation_bytes, head_bytes, int8_bytes, nf4_bytes, optimizer_bytes
-from lemma.plan.report import _computation
+from lemma.plan.parts import computation
 from lemma.plan.steps import Steps
 from lemma.policy import LoraArgs, Policy, PolicyArgs, QuantizationArgs
 from lemma.policy.load import load_model, wrap_fresh
@@ -29,6 +29,7 @@ GPT2 = GPT2Config(n_embd=128, n_layer=4, n_head=8, vocab_size=512, resid_pdrop=0
 SIZES = PolicySizes(
     frozen=[(1000, 2)], quantized=[(64, 128)], trained=[(4096, 4), (100, 4)], linear=[(64, 128)],
     adapted=[(128, 8), (64, 8)], layers=2, norms=5, hidden=10, queries=20, mlp=30, gated=True, vocab=50,
+    cached=40, merged=600,
 )  # fmt: skip
 COMPUTATION = Computation(
     positions=7, compute_size=2, adapter_size=4, copies_inputs=True, dropout=False, full=False, checkpointing=False
@@ -223,7 +224,7 @@ def saved_bytes(args: PolicyArgs, config, *, mixed: bool) -> int:
 def estimated(args: PolicyArgs, config, *, mixed: bool) -> int:
     sizes = policy_sizes(meta_model(args, config), args)
     cluster = dataclasses.replace(ONE, precision="bf16-mixed" if mixed else "32-true")
-    return activation_bytes(sizes, _computation(sizes, cluster, args, positions=512))
+    return activation_bytes(sizes, computation(sizes, cluster, args, positions=512))
 
 
 @pytest.mark.parametrize("config", [LLAMA, GPT2], ids=["llama", "gpt2"])
@@ -265,7 +266,7 @@ def test_a_plan_counts_real_tokens_and_steps_without_loading_weights(monkeypatch
     monkeypatch.setattr("lemma.policy.load.load_base", None)
     cluster = dataclasses.replace(ONE, accumulate=2, max_epochs=3)
     module = data()
-    text = plan(cluster, PolicyArgs("tiny", lora=LoraArgs(r=4)), OptimizerArgs(), module)
+    text = plan(cluster, SFTModule(policy=PolicyArgs("tiny", lora=LoraArgs(r=4))), module)
     assert "An optimiser step sees 8 examples: batch_size 4 x accumulate 2 x ranks 1." in text
     lengths = [len(e.prompt_ids) + len(e.completions[0]) for e in module.training.examples]
     assert f"{round(8 * sum(lengths) / 40)} tokens a step on average" in text
@@ -282,7 +283,7 @@ def test_a_plan_without_data_gives_upper_bounds_and_says_why():
     missing = data(
         corpora=[CorpusArgs("gsm8k", "no/such/file.jsonl")], max_prompt_length=100, max_completion_length=200
     )
-    text = plan(dataclasses.replace(ONE, max_epochs=3, max_steps=50), PolicyArgs("tiny"), OptimizerArgs(), missing)
+    text = plan(dataclasses.replace(ONE, max_epochs=3, max_steps=50), SFTModule(), missing)
     assert "The data has not been read" in text
     assert "no/such/file.jsonl" in text
     assert "At most 1,200 tokens a step (300 an example)." in text
@@ -291,7 +292,7 @@ def test_a_plan_without_data_gives_upper_bounds_and_says_why():
 
 def test_a_plan_of_pairs_counts_pairs_and_bounds_both_completions():
     pairs = data(corpora=[CorpusArgs("preferences", "no/such.jsonl")], max_prompt_length=100, max_completion_length=200)
-    text = plan(dataclasses.replace(ONE, max_steps=5), PolicyArgs("tiny"), OptimizerArgs(), pairs)
+    text = plan(dataclasses.replace(ONE, max_steps=5), DPOModule(), pairs)
     assert "An optimiser step sees 4 pairs: " in text
     assert "At most 2,000 tokens a step (500 a pair)." in text
 

@@ -33,6 +33,7 @@ from lemma.plan.steps import Steps
 from lemma.policy import PolicyArgs
 from lemma.policy.architecture import state_beyond_attention
 from lemma.policy.meta import PolicySizes, meta_model, policy_sizes
+from lemma.rollouts import RolloutSize
 
 ROOT = Path(__file__).parents[1]
 POLICIES = {path.stem: path for path in sorted(ROOT.glob("configs/policy/*.yaml"))}
@@ -132,7 +133,9 @@ TRAINED = {
     "qwen2.5-coder-14b-qlora": 64 * 48 * 89_600,  # 10,240 (q) + 2 x 6,144 (k, v) + 10,240 (o) + 3 x 18,944: 275 million
     "lfm2-1.2b-gsm8k-nemotron": 32 * (16 * 3 * (2048 + 8192) + lfm2_attention()),
     "abel-7b-gsm8k-sft": 16 * 32 * 81_920,  # 8,192 (q) + 2 x 5,120 (k, v) + 8,192 (o) + 3 x 18,432
+    "abel-7b-coherence-dpo": 16 * 32 * 81_920,
     "llama3.2-3b-limo-sft": 64 * 28 * 54_272,  # 6,144 (q) + 2 x 4,096 (k, v) + 6,144 (o) + 3 x 11,264
+    "llama3.2-3b-grpo": 64 * 28 * 54_272,
     "aimo-math-lora": 16 * 48 * 85_248,  # 7,936 (q) + 2 x 5,888 (k, v) + 7,936 (o) + 3 x 19,200
 }
 """Recipe → trained parameters, r x (inputs + outputs) summed by hand."""
@@ -140,7 +143,9 @@ WINDOWS = {
     "qwen2.5-coder-14b-qlora": (4, 4, 3),
     "lfm2-1.2b-gsm8k-nemotron": (4, 4, 6),
     "abel-7b-gsm8k-sft": (8, 1, 1),
+    "abel-7b-coherence-dpo": (4, 8, 1),
     "llama3.2-3b-limo-sft": (4, 4, 1),
+    "llama3.2-3b-grpo": (1, 8, 1),
     "aimo-math-lora": (4, 1, 3),
 }
 """Recipe → batch size, accumulation, epochs."""
@@ -167,7 +172,8 @@ def arguments(kind: type, values: dict):
 
 
 def policy_of(path: Path) -> PolicyArgs:
-    return arguments(PolicyArgs, composed(path)["model"]["init_args"]["policy"])
+    """Return the policy; an adapter that another stage makes has the shape that is said beside it."""
+    return arguments(PolicyArgs, composed(path)["model"]["init_args"]["policy"] | {"adapter": None})
 
 
 @functools.cache
@@ -185,7 +191,7 @@ def adapted_names(model: torch.nn.Module) -> list[str]:
 
 def test_policies_and_recipes_were_found():
     assert len(POLICIES) == 20
-    assert len(RECIPES) == 5
+    assert len(RECIPES) == 7
     bases = {policy_of(path).base for name, path in POLICIES.items() if name not in QUANTIZATIONS}
     assert bases == {*SHAPES, "tiny"}
 
@@ -256,7 +262,9 @@ def test_the_published_settings_of_each_recipe_stand_in_it():
         "qwen2.5-coder-14b-qlora": ("adamw_8bit", 2e-4, "cosine", 0.03, None, 0.0, 64, 128, 0.05, "nf4", True),
         "lfm2-1.2b-gsm8k-nemotron": ("adamw", 1.5e-4, "cosine", 0.05, None, 0.01, 32, 64, 0.05, "nf4", True),
         "abel-7b-gsm8k-sft": ("adamw", 2e-4, "cosine", 0.03, None, 0.0, 16, 32, 0.05, "none", True),
+        "abel-7b-coherence-dpo": ("adamw", 1e-5, "cosine", 0.1, None, 0.0, 16, 32, 0.05, "none", True),
         "llama3.2-3b-limo-sft": ("adamw", 2e-4, "cosine", 0.03, None, 0.0, 64, 128, 0.0, "none", True),
+        "llama3.2-3b-grpo": ("adamw", 5e-6, "constant", None, 10, 0.0, 64, 128, 0.0, "none", True),
         "aimo-math-lora": ("adamw", 5e-5, "cosine", None, 100, 0.0, 16, 32, 0.05, "none", True),
     }
 
@@ -264,15 +272,82 @@ def test_the_published_settings_of_each_recipe_stand_in_it():
 @pytest.mark.parametrize(
     ("name", "at_most"),
     [("qwen2.5-coder-14b-qlora", 48), ("lfm2-1.2b-gsm8k-nemotron", 8), ("abel-7b-gsm8k-sft", 80),
-     ("llama3.2-3b-limo-sft", 80), ("aimo-math-lora", 80)],
+     ("abel-7b-coherence-dpo", 80), ("llama3.2-3b-limo-sft", 80), ("llama3.2-3b-grpo", 80), ("aimo-math-lora", 80)],
 )  # fmt: skip
 def test_a_recipe_fits_into_the_gpu_that_it_was_published_for(name, at_most):
     config, policy = composed(RECIPES[name]), policy_of(RECIPES[name])
     optimizer = arguments(OptimizerArgs, config["model"]["init_args"]["optimizer"])
-    data = config["data"]
-    positions = data["batch_size"] * (data["max_prompt_length"] + data["max_completion_length"])
+    data, sampling = config["data"], config["model"]["init_args"].get("sampling")
+    completions = 2 if "DPO" in config["model"]["class_path"] else 1
+    longest = sampling["max_new_tokens"] if sampling else completions * data["max_completion_length"]
+    positions = data["batch_size"] * (data["max_prompt_length"] + longest)
     parts = memory_parts(built(RECIPES[name])[1], cluster_of(config["trainer"]), policy, optimizer, positions=positions)
     assert 2 < sum(parts.values()) / 2**30 < at_most, parts
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("llama3.2-3b-limo-sft", "llama3.2-3b-grpo"), ("abel-7b-gsm8k-sft", "abel-7b-coherence-dpo")]
+)
+def test_a_stage_goes_on_from_the_adapter_of_the_recipe_before_it_under_the_same_prompt(before, after):
+    before, after = composed(RECIPES[before]), composed(RECIPES[after])
+    policies = [config["model"]["init_args"]["policy"] for config in (before, after)]
+    assert policies[1]["adapter"] == f"{before['trainer']['default_root_dir']}/adapter"
+    for key in ("base", "lora", "quantization", "gradient_checkpointing"):
+        assert policies[0][key] == policies[1][key], key
+    for key in ("system", "template", "answer_format"):
+        assert before["data"]["prompt"][key] == after["data"]["prompt"][key], key
+
+
+def test_coherence_is_sampled_paired_and_trained_in_commands_that_fit_each_other(monkeypatch, capsys):
+    recipe = RECIPES["abel-7b-coherence-dpo"]
+    predict, build = (
+        shlex.split(line.removeprefix("# ")) for line in recipe.read_text().split("\n")
+        if line.startswith(("# lemma predict", "# python"))
+    )  # fmt: skip
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", [*predict, "--print_config"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main()
+    sampled, trained = yaml.safe_load(capsys.readouterr().out), composed(recipe)
+    init = sampled["model"]["init_args"]
+    assert (init["num_trajectories"], len(init["arms"])) == (8, 8)
+    assert init["policy"] == trained["model"]["init_args"]["policy"]
+    assert sampled["data"]["prompt"] == trained["data"]["prompt"]
+    flags = dict(zip(build[2::2], build[3::2], strict=True))
+    assert flags["--trajectories"] == f"{sampled['trainer']['default_root_dir']}/predict/trajectories.jsonl"
+    assert [corpus["path"] for corpus in trained["data"]["corpora"]] == [flags["--output"]]
+    assert [benchmark["source"] for benchmark in trained["data"]["benchmarks"]] == ["gsm8k-platinum"]
+
+
+def test_an_optimiser_step_of_reinforcement_sees_8_completions_of_2_problems():
+    config = composed(RECIPES["llama3.2-3b-grpo"])
+    data, init = config["data"], config["model"]["init_args"]
+    size = RolloutSize(
+        problems=init["problems_per_rollout"],
+        group_size=init["group_size"],
+        batch_size=data["batch_size"],
+        accumulate=config["trainer"]["accumulate_grad_batches"],
+        num_iterations=init["num_iterations"],
+    )
+    size.check()
+    assert (size.problems, size.group_size, size.window_size, size.steps_per_rollout) == (2, 4, 8, 1)
+    assert (data["max_prompt_length"], init["sampling"]["max_new_tokens"]) == (512, 1024)
+    assert init["rewards"] == [{"name": "correctness"}, {"name": "format", "options": {"style": "tags"}}]
+
+
+def test_aime_is_measured_as_published(monkeypatch, capsys):
+    first = RECIPES["llama3.2-3b-grpo"].read_text().split("\n")[0]
+    command = shlex.split(first.removeprefix("# lemma ").replace("gsm8k", "aime").replace("fit", "validate", 1))
+    command += ["--config", "configs/protocols/aime.yaml", "--model.policy.adapter", "runs/llama3.2-3b-grpo/adapter"]
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["lemma", *command, "--print_config"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main()
+    config = yaml.safe_load(capsys.readouterr().out)
+    sampling = config["model"]["init_args"]["evaluation"]["sampling"]
+    published = {"num_samples": 8, "temperature": 0.3, "top_p": 0.95, "max_new_tokens": 32768, "seed": 0}
+    assert sampling | published == sampling
+    assert [benchmark["source"] for benchmark in config["data"]["benchmarks"]] == ["aime24", "aime25-i", "aime25-ii"]
 
 
 def test_the_smoke_base_of_a_recipe_fits_its_context(monkeypatch, capsys):

@@ -8,13 +8,13 @@ import logging
 import sys
 import warnings
 
-from benchmark import dpo, sft
+from benchmark import dpo, grpo, sft
 from benchmark.harness import Workload, bench
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from lemma.types import InputError
 
-WORKLOADS: dict[str, Workload] = {"sft": sft.WORKLOAD, "dpo": dpo.WORKLOAD}
+WORKLOADS: dict[str, Workload] = {"sft": sft.WORKLOAD, "dpo": dpo.WORKLOAD, "grpo": grpo.WORKLOAD}
 
 
 def main() -> None:

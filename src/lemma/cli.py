@@ -10,7 +10,7 @@ from typing import Any
 from jsonargparse import Namespace
 from jsonargparse.typing import register_type
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -19,16 +19,20 @@ from lemma.callbacks import (
     AdapterExport,
     AtomicCheckpointIO,
     DataMonitor,
+    EngineCloser,
     EvaluationFiles,
     LastCheckpoint,
     PassAtKCurves,
     PreferenceMonitor,
+    ProgressBars,
     RolloutFiles,
     RolloutMonitor,
     RolloutTable,
     RunFiles,
     SampleTable,
     TrainingMonitor,
+    TrajectoryFiles,
+    TrajectoryMonitor,
     refuse_missing_checkpoint,
     refuse_other_run,
 )
@@ -36,7 +40,7 @@ from lemma.compatibility import check_compatibility, setup_of
 from lemma.corpora import CorpusArgs, corpus_args, given_args
 from lemma.datamodule import MathDataModule
 from lemma.encoding import TokenizerArgs
-from lemma.modules import PolicyModule
+from lemma.modules import MeasuredModule
 from lemma.modules.context import check_noun
 from lemma.plan import cluster_of, plan
 from lemma.rewards import RewardArgs, given_reward_args, reward_args
@@ -60,7 +64,7 @@ register_type(RewardArgs, serializer=given_reward_args, deserializer=reward_args
 
 
 class LemmaCLI(LightningCLI):
-    """LightningCLI for ``PolicyModule`` and ``MathDataModule``."""
+    """LightningCLI for ``MeasuredModule`` and ``MathDataModule``."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link what must agree, and add the callbacks that every run has."""
@@ -87,7 +91,8 @@ class LemmaCLI(LightningCLI):
         """Return the verbs of Lemma."""
         verbs = LightningCLI.subcommands()
         ours = {"weights_only", "verbose"}  # AtomicCheckpointIO and EvaluationFiles decide these
-        return {name: verbs[name] | ours for name in ("fit", "validate")}
+        ours |= {"return_predictions"}  # of predict: they are in a file
+        return {name: verbs[name] | ours for name in ("fit", "validate", "predict")}
 
     def _parse_ckpt_path(self) -> None:
         """Take nothing from a checkpoint over the command line, as LightningCLI would, in silence."""
@@ -103,27 +108,41 @@ class LemmaCLI(LightningCLI):
         """Refuse a missing checkpoint before anything is read."""
         refuse_missing_checkpoint(self.config_init[self.subcommand].ckpt_path)
 
+    def before_predict(self) -> None:
+        """Refuse a missing checkpoint before anything is read."""
+        self.before_validate()
+
+    def predict(self, **kwargs: Any) -> None:
+        """Run the verb; what it gives is in a file."""
+        self.trainer.predict(**kwargs, return_predictions=False)
+
     def validate(self, **kwargs: Any) -> None:
         """Run the verb; its table is ``EvaluationFiles``' own, with intervals."""
         self.trainer.validate(**kwargs, verbose=False)
 
     def _print_plan(self, trainer: Namespace) -> None:
-        """Print what fit would be.
+        """Print what fit would be."""
+        print(plan(cluster_of(trainer), self.model, self.datamodule))
+
+    def _refuse_other_verbs(self) -> None:
+        """Refuse what the module cannot do.
 
         Raises:
-            InputError: If the run makes rollouts, which the plan does not know.
+            InputError: Says what it can, or what could.
         """
-        if self.model.makes_rollouts:
+        plans = self._get(self.config_init, "print_plan")
+        if (self.subcommand == "fit" or plans) and self.model.untrained:
+            raise InputError(f"model: {self.model.untrained}")
+        if self.subcommand == "predict" and not self.model.draws_trajectories:
             raise InputError(
-                "--print_plan: rollouts are not planned; fit prints how many steps each gives, and "
-                "--trainer.fast_dev_run 1 tries one."
+                f"model: {type(self.model).__name__} draws no trajectories; `lemma predict` is for "
+                "lemma.modules.TrajectoryModule (configs/objective/trajectories.yaml)."
             )
-        settings = (self.model.policy_args, self.model.optimizer_args, self.datamodule)
-        print(plan(cluster_of(trainer), *settings, loads_reference=self.model.loads_reference))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Return the trainer with TensorBoard in the run directory, atomic checkpoints and the side outputs."""
         trainer = self._get(self.config_init, "trainer")
+        self._refuse_other_verbs()
         settings = (self.model.policy_args, self.model.optimizer_args)
         check_compatibility(setup_of(trainer, *settings, loads_reference=self.model.loads_reference))
         check_noun(self.datamodule.corpora, pairs=self.model.trains_on_pairs, module=type(self.model).__name__)
@@ -133,7 +152,7 @@ class LemmaCLI(LightningCLI):
         root = Path(trainer.get("default_root_dir") or ".")
         if trainer.get("logger") in (None, True):
             # apart from fit's curves, in which a policy measured by `validate` would stand at step 0
-            folder = root / "validate" if self.subcommand == "validate" else root
+            folder = root if self.subcommand == "fit" else root / self.subcommand
             kwargs["logger"] = TensorBoardLogger(folder, name="", version="", default_hp_metric=False)
         plugins = trainer.get("plugins") or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
@@ -147,11 +166,14 @@ class LemmaCLI(LightningCLI):
             EvaluationFiles(),
             SampleTable(),
             PassAtKCurves(),
+            TrajectoryMonitor(),
+            TrajectoryFiles(),
             AdapterExport(),
+            EngineCloser(),
         ]
         given = trainer.get("callbacks") or []
         if trainer.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in given):
-            callbacks.append(TQDMProgressBar())
+            callbacks.append(ProgressBars())
         own = {type(each) for each in given}  # replace the built-in ones
         kwargs["callbacks"] = [*given, *(each for each in callbacks if type(each) not in own)]
         return super().instantiate_trainer(**kwargs)
@@ -162,7 +184,7 @@ def main() -> None:
     quieten()
     try:
         LemmaCLI(
-            PolicyModule,
+            MeasuredModule,
             MathDataModule,
             subclass_mode_model=True,
             save_config_callback=RunFiles,

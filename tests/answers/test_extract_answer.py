@@ -90,6 +90,27 @@ def test_no_answer_is_none_rather_than_a_guess(text: str):
     assert extract_answer(text) is None
 
 
+@pytest.mark.parametrize(
+    ("text", "answer", "strategy"),
+    [
+        (r"<reasoning>\boxed{3}</reasoning><answer>4</answer>", "4", "answer_tag"),
+        (r"\boxed{3} <answer>2</answer> <answer>4</answer>", "4", "answer_tag"),
+        (r"<reasoning>\boxed{3}</reasoning><answer>$\boxed{4}$</answer>", "4", "boxed"),
+        (r"<reasoning>\boxed{3}</reasoning><answer>\boxed{1}, \boxed{2}</answer>", "1, 2", "boxed"),
+        (r"\boxed{<answer>4</answer>}", "4", "answer_tag"),
+        (r"<reasoning>\boxed{3}</reasoning><answer>4", "3", "boxed"),  # cut
+        (r"<reasoning>I put it into <answer></answer> tags.</reasoning> \boxed{4}", "4", "boxed"),
+        (r"<answer>4</answer> #### 5", "4", "answer_tag"),
+    ],
+)
+def test_an_answer_tag_is_later_than_the_boxes_of_the_reasoning_before_it(text: str, answer: str, strategy: str):
+    assert extract_answer(text) == Extraction(answer, strategy)
+
+
+def test_a_box_in_the_reasoning_is_not_asked_where_the_answer_tag_is_empty():
+    assert extract_answer(r"<reasoning>\boxed{3}</reasoning><answer> </answer>") is None
+
+
 def test_only_what_follows_the_reasoning_counts():
     assert extract_answer(r"<think>\boxed{42}</think> So \boxed{43}").answer == "43"
     assert extract_answer(r"\boxed{42}</think> it is 43").answer == "43"

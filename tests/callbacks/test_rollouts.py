@@ -172,6 +172,17 @@ def test_a_file_is_read_back_as_graded_completions(run, tmp_path):
     ]
 
 
+def test_a_folder_of_rollouts_is_read_as_one_set_of_completions_for_each_problem(run):
+    files = RolloutFiles()
+    for run.module.rollout_number, verdicts in ((1, [Verdict.CORRECT] * 3), (2, [Verdict.WRONG] * 3)):
+        for group in run.module.rollout.groups:
+            group.verdicts[:] = verdicts
+            group.texts[:] = [f"{text}!" for text in group.texts]
+        start_batch(files, run)
+    corpus = load_corpus(CorpusArgs("graded", str(run.folder), split="rollout"), root=None, seed=0)
+    assert [pair.id for pair in corpus.preferences] == [f"toy/p{number}/0" for number in range(4)]
+
+
 def test_a_table_shows_each_completion_escaped_with_what_it_earned():
     lines = groups_table(rollout_rows(make_rollout([7]), REWARDS, step=0)).splitlines()
     assert lines[2:] == [

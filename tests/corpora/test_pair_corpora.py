@@ -102,11 +102,29 @@ def test_no_pair_at_all_is_an_error_with_the_counts_and_the_way_on(load):
         assert part in str(error.value)
 
 
-def test_records_of_one_id_in_two_benchmarks_are_two_problems_and_twice_the_same_is_a_bad_row(load):
+def test_records_of_one_id_in_two_benchmarks_are_two_problems_and_with_another_text_a_bad_row(load):
     corpus = load("graded", [record(0, source="one"), record(0, source="two")])
     assert [one.id for one in corpus.preferences] == ["one/0/0", "two/0/0"]
     with pytest.raises(InputError, match=r"x.jsonl:2: id 'one/0/0' occurs twice, first at .*x.jsonl:1"):
-        load("graded", [record(0, source="one")] * 2)
+        load("graded", [record(0, source="one"), record(0, source="one", problem="Another?")])
+
+
+def test_records_of_one_problem_are_one_set_of_completions_in_which_equal_texts_count_once(load):
+    right, wrong = record(0, right=2, wrong=0), record(0, right=0, wrong=2, stopped=[True, False])
+    corpus = load("graded", [right, record(1), wrong, right, record(2)], source="mine", pairs_per_problem=9)
+    pairs = [one for one in corpus.preferences if one.prompt == "Problem 0?"]
+    assert [one.id for one in pairs] == ["0/0", "0/1"]
+    assert {(one.chosen, one.rejected) for one in pairs} == {(f"correct 0 {i}", "wrong 0 0") for i in range(2)}
+    assert "mine: 3 of 3 problems have both" in reading_report({"train": [corpus]})
+    assert "completions on neither side: 1 unfinished" in reading_report({"train": [corpus]})
+
+
+def test_a_bad_record_among_those_of_one_problem_is_reported_where_it_stands(load):
+    rows = [record(0, wrong=0), record(0, verdicts=["correct"]), record(0, right=0)]
+    with pytest.raises(InputError, match=r"x.jsonl:2: `verdicts`: expected 4 entries"):
+        load("graded", rows)
+    corpus = load("graded", rows, on_bad_row="skip")
+    assert ([one.id for one in corpus.preferences], len(corpus.bad_rows)) == (["0/0"], 1)
 
 
 def test_folds_never_split_the_pairs_of_a_problem(load):

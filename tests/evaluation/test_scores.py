@@ -10,7 +10,7 @@ import torch
 from lemma.answers import GRADER_VERSION
 from lemma.evaluation import BenchmarkBatch, BenchmarkItem, BenchmarkScores, EvaluationArgs, Evaluator
 from lemma.evaluation.provenance import problems_sha256
-from lemma.generation import SamplingArgs
+from lemma.generation import LocalEngine, SamplingArgs
 from lemma.policy import Policy, PolicyArgs
 from lemma.types import GREEDY, InputError, Problem, Verdict
 
@@ -122,9 +122,11 @@ def model():
 
 def evaluate(model, encoder, problems, cuts, benchmarks=None, args=ARGS):
     evaluator = Evaluator(args, benchmarks or {"toy": problems}, encoder, torch.device("cpu"))
+    engine = LocalEngine()
+    engine.refresh(model)
     items = [BenchmarkItem(i, problem) for i, problem in enumerate(problems)]
     for cut in cuts:
-        evaluator.step(model, BenchmarkBatch([items[i] for i in cut]))
+        evaluator.step(engine, BenchmarkBatch([items[i] for i in cut]))
     return evaluator.finish(lambda value: [value])
 
 

@@ -5,6 +5,8 @@ import pytest
 from lemma.generation import sample_groups
 from lemma.generation.draw import Drawing
 from lemma.generation.padded import generate_padded
+from lemma.generation.served import ServedArgs, ServedEngine
+from lemma.generation.served.backoff import Backoff
 
 SETTINGS = {"stop_ids": [2, 7, 11], "pad_id": 0, "max_new_tokens": 24, "temperature": 1.0, "top_p": 1.0}
 
@@ -55,3 +57,19 @@ def check_samples():
 def sample():
     """Return the function under test."""
     return sample_groups
+
+
+@pytest.fixture
+def engine(encoder):
+    """Return a function of (servers or their URLs, options of ``ServedArgs``) to an engine whose waits are short."""
+    made = []
+
+    def make(*servers, **options):
+        options = {"request_timeout": 0.4, "deadline": 5.0} | options
+        args = ServedArgs(urls=[getattr(server, "url", server) for server in servers], **options)
+        made.append(ServedEngine(args, encoder, backoff=Backoff(first=0.01, longest=0.05)))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()

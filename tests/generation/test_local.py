@@ -151,7 +151,7 @@ def test_the_tokenizers_eos_ends_a_completion_too(tiny, encoder, problems):
     ids = reference_ids(tiny, encoder, problems[0], 48)
     assert len(ids) > 4
     both = dataclasses.make_dataclass("Both", [])()
-    for name in ("encode_prompt", "decode", "pad_id"):
+    for name in ("encode_prompt", "messages", "decode", "pad_id"):
         setattr(both, name, getattr(encoder, name))
     both.stop_ids = sorted({encoder.stop_id, ids[3]})  # as if the fourth token were a second way to stop
     [[one]] = generate(tiny, problems[:1], both, GREEDY_ONLY)

@@ -198,14 +198,15 @@ def random_rollout(number: int = 12, length: int = 7) -> RolloutLogps:
     seen = mask & counted[:, None]
     logps, old, ref, entropy = (values.masked_fill(~seen, NAN) for values in (logps, old, ref, -entropy))
     advantages = torch.randn(number, dtype=torch.float64, generator=generator).masked_fill(~counted, NAN)
-    return RolloutLogps(logps.requires_grad_(), old, ref, entropy.requires_grad_(), mask, advantages, counted)
+    sampler = old + 0.5 * torch.randn(number, length, dtype=torch.float64, generator=generator)
+    return RolloutLogps(logps.requires_grad_(), old, ref, entropy.requires_grad_(), mask, advantages, counted, sampler)
 
 
 def window_of(rollout: RolloutLogps) -> Window:
     return Window(rollout.counted.sum(), (rollout.mask & rollout.counted[:, None]).sum(), rollout.mask.shape[1] + 3)
 
 
-WHOLE = {"kl_coef": 0.3, "entropy_coef": 0.1}
+WHOLE = {"kl_coef": 0.3, "entropy_coef": 0.1, "sampler_correction": "sequence"}
 
 
 @pytest.mark.parametrize("name", RL_LOSSES)
@@ -365,7 +366,8 @@ def test_padding_changes_neither_loss_nor_gradient_nor_figures(name, side):
     def widen(values: Tensor) -> Tensor:
         return torch.nn.functional.pad(values, columns, value=False if values.dtype == torch.bool else NAN)
 
-    wide = rollout._replace(**{key: widen(getattr(rollout, key)) for key in rollout._fields[:5]})
+    of_tokens = ("logps", "old_logps", "ref_logps", "entropy", "mask", "sampler_logps")
+    wide = rollout._replace(**{key: widen(getattr(rollout, key)) for key in of_tokens})
     window = window_of(rollout)
     loss, figures = policy_loss(name, rollout, window, **WHOLE)
     found, found_figures = policy_loss(name, wide, window, **WHOLE)

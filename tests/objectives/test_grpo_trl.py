@@ -214,6 +214,9 @@ CASES = {
 }  # fmt: skip
 
 
+CAP = 1.25
+
+
 def configure(trainer, monkeypatch, settings: dict[str, object]) -> None:
     chosen = {
         "importance_sampling_level": "token", "epsilon_low": 0.2, "epsilon_high": 0.2, "beta": 0.0, "delta": None,
@@ -307,6 +310,44 @@ def test_loss_and_gradient_equal_trls_on_its_own_rollout(case, trainer, monkeypa
     assert figures["clip_delta"] > 0 if "delta" in tunables else figures.get("clip_delta", 0) == 0
     assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
     assert difference(gradients(trainer.model), gradients(policies["policy"].model)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("mode", "theirs", "name"),
+    [("token", "token_truncate", "dapo"), ("sequence", "sequence_truncate", "gspo"),
+     ("token_mask", "token_mask", "cispo"), ("sequence_mask", "sequence_mask", "corrected k3")],
+)  # fmt: skip
+def test_a_loss_corrected_for_the_sampler_equals_trls(
+    mode, theirs, name, trainer, monkeypatch, policies, examples, encoder
+):
+    loss_type, tunables, settings = CASES[name]
+    scored = score(trainer, monkeypatch, examples, REWARDS)
+    configure(trainer, monkeypatch, settings)
+    rollout = ours(
+        policies, batch_of(examples, "padded", encoder.pad_id), scored["advantages"], counted=EVERY, entropy=False
+    )
+    noise = 0.4 * torch.randn(rollout.logps.shape, generator=torch.Generator().manual_seed(1))
+    rollout = rollout._replace(sampler_logps=rollout.old_logps + noise * rollout.mask)
+    ratio = their_sampler_ratio(theirs, rollout)
+    assert ratio.max() == CAP or (ratio == 0).any(), "the bound binds"
+    for attribute in ("use_vllm", "vllm_importance_sampling_correction"):
+        monkeypatch.setattr(trainer, attribute, True)
+
+    expected = their_loss(trainer, rollout, {**scored, "importance_sampling_ratio": ratio})
+    expected.backward()
+    correction = {"sampler_correction": mode, "sampler_correction_cap": CAP}
+    loss, _ = policy_loss(loss_type, rollout, window_of(rollout), **tunables, **correction)
+    loss.backward()
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
+    assert difference(gradients(trainer.model), gradients(policies["policy"].model)) < 1e-5
+
+
+def their_sampler_ratio(mode: str, rollout: RolloutLogps) -> Tensor:
+    """Return what TRL's ``_generate_and_score_completions`` puts beside a rollout that vLLM drew."""
+    level, _, bound = mode.partition("_")
+    log_ratio = (rollout.old_logps - rollout.sampler_logps) * rollout.mask
+    ratio = (log_ratio if level == "token" else log_ratio.sum(-1, keepdim=True)).exp()
+    return ratio.clamp(max=CAP) if bound == "truncate" else ratio.masked_fill(ratio > CAP, 0.0)
 
 
 def test_every_loss_is_compared():

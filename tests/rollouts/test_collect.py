@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 
 from lemma.answers import Grader
+from lemma.generation import LocalEngine, Sample
+from lemma.generation.served import ServerError
 from lemma.policy import Policy, PolicyArgs
 from lemma.rewards import RewardArgs, RewardProcess
 from lemma.rollouts import Prompt, PromptEncoder, RolloutSampling, collect
@@ -51,10 +53,12 @@ def prompts(problems, encoder):
 @pytest.fixture
 def gather(policy, encoder, tools):
     """Return a function of prompts and rewards that collects groups of three."""
+    engine = LocalEngine()
+    engine.refresh(policy)
 
     def collected(prompts, rewards=CORRECTNESS, sampling=SAMPLING, **options):
         options = {"group_size": 3, "seed": 5, **tools, **options}
-        return collect(policy, encoder, prompts, sampling, rewards=list(rewards), **options)
+        return collect(engine, encoder, prompts, sampling, rewards=list(rewards), **options)
 
     return collected
 
@@ -115,6 +119,16 @@ def test_a_rank_without_prompts_has_no_groups(gather):
     collected = gather([])
     assert collected.groups == []
     assert collected.reports == []
+
+
+@pytest.mark.parametrize("sample", [Sample([], [], True, "7", 3), Sample([5, 2], [], True)])
+def test_completions_without_tokens_or_log_probabilities_are_refused(encoder, prompts, tools, sample):
+    class Terse:
+        def draw(self, requests, drawing):
+            yield 0, sample
+
+    with pytest.raises(ServerError, match=r"return_token_ids .*--logprobs-mode processed_logprobs"):
+        collect(Terse(), encoder, prompts, SAMPLING, rewards=list(CORRECTNESS), group_size=3, seed=5, **tools)
 
 
 def test_prompts_are_encoded_as_the_run_encodes_them_and_solutions_are_not(encoder, problems):

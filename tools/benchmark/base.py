@@ -1,16 +1,23 @@
 """Makes what both sides start from: a random Llama, a BPE of the rows, an adapter; in Hugging Face's formats."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from benchmark.options import expect
+from lemma.encoding.tokenizer import CHAT_TEMPLATES
 from lemma.policy import LoraArgs, Policy, PolicyArgs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 HEAD_WIDTH = 32
 MAX_LENGTH = 2048
+NEVER = "<|never|>"
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,14 @@ class BaseArgs:
         expect(self.hidden % HEAD_WIDTH == 0, "hidden", f"a multiple of {HEAD_WIDTH}", self.hidden)
 
 
-def make_base(args: BaseArgs, texts: Iterable[tuple[list[dict[str, str]], str]], folder: Path, *, seed: int) -> int:
+def make_base(
+    args: BaseArgs,
+    texts: Iterable[tuple[list[dict[str, str]], str]],
+    folder: Path,
+    *,
+    seed: int,
+    endless: bool = False,
+) -> int:
     """Write the base model and its tokenizer, and return the parameters that multiply: all but the input embedding.
 
     Args:
@@ -45,11 +59,15 @@ def make_base(args: BaseArgs, texts: Iterable[tuple[list[dict[str, str]], str]],
         texts: (messages, completion) that the tokenizer is trained on.
         folder: Where to.
         seed: Of the weights.
+        endless: Whether the stop token is one that the head has no row for, so that every completion is as long as it
+            may be.
     """
     from make_tiny_policy import train_tokenizer
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = train_tokenizer(texts, vocab_size=args.vocab)
+    if endless:
+        tokenizer = _never_ending(tokenizer, args.vocab)
     config = LlamaConfig(
         vocab_size=args.vocab,
         hidden_size=args.hidden,
@@ -58,7 +76,7 @@ def make_base(args: BaseArgs, texts: Iterable[tuple[list[dict[str, str]], str]],
         num_attention_heads=args.hidden // HEAD_WIDTH,
         max_position_embeddings=MAX_LENGTH,
         bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=None if endless else tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
     torch.manual_seed(seed)
@@ -66,6 +84,19 @@ def make_base(args: BaseArgs, texts: Iterable[tuple[list[dict[str, str]], str]],
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return model.num_parameters() - model.get_input_embeddings().weight.numel()
+
+
+def _never_ending(tokenizer: "PreTrainedTokenizerFast", stop_id: int) -> "PreTrainedTokenizerFast":
+    """Return a tokenizer with another stop token, which no prompt contains."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    state["model"]["vocab"][NEVER] = stop_id
+    backend = Tokenizer.from_str(json.dumps(state))
+    endless = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token=tokenizer.pad_token, eos_token=NEVER)
+    endless.chat_template = CHAT_TEMPLATES["plain"]
+    return endless
 
 
 def make_adapter(args: BaseArgs, base: Path, folder: Path, *, seed: int, scale: float = 0.0) -> None:

@@ -44,7 +44,7 @@ def prepare(args: DPOBenchArgs, folder: Path) -> Prepared:
         for preference in preferences
         for completion in (preference.chosen, preference.rejected)
     )
-    return prepare_training(args, folder, _objective(args), corpus, texts)
+    return prepare_training(args, folder, _objective(args), lambda base: corpus, texts)
 
 
 def generated_pairs(num_pairs: int, *, seed: int) -> Iterator[dict[str, str]]:

@@ -13,7 +13,7 @@ from benchmark.trl_side import Batch, Metered, Row, options, sequences, train
 class MeteredDPOTrainer(Metered, trl.DPOTrainer):
     """TRL's trainer with a meter, on pairs that are token ids already."""
 
-    completion_key = "completion_mask"
+    kept = ("input_ids", "attention_mask", "completion_mask")
 
     def _prepare_dataset(self, dataset: Any, *args: Any) -> Any:
         """Return the pairs as they are; TRL would look for texts in them."""
@@ -30,6 +30,7 @@ def examples(batch: Batch) -> Iterator[list[Sequence]]:
 def _config(job: dict[str, Any], run: Path) -> trl.DPOConfig:
     return trl.DPOConfig(
         **options(job, run),
+        max_length=None,
         loss_type=[job["loss_type"]],
         beta=job["beta"],
         precompute_ref_log_probs=job["precompute"],

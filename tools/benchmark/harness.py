@@ -123,7 +123,7 @@ def _measure(workload: Workload, args: BenchArgs, python: str, folder: Path, rep
     """Run both sides in turn, and fill the report."""
     print("Making model, tokenizer, adapter and rows …", flush=True)
     prepared = workload.prepare(args, folder)
-    matmul = float(_run([sys.executable, "-m", "benchmark.matmul", args.device, _DTYPES[args.precision]], args))
+    matmul = float(run_process([sys.executable, "-m", "benchmark.matmul", args.device, _DTYPES[args.precision]], args))
     report |= {"flops_per_token": prepared.flops_per_token, "matmul_flops": matmul, "facts": prepared.facts}
     records = report["records"]
     for repeat in range(1, args.repeats + 1):
@@ -131,16 +131,25 @@ def _measure(workload: Workload, args: BenchArgs, python: str, folder: Path, rep
         for side in records:
             print(f"{_title(side, args)}, repeat {repeat} of {args.repeats} … ", end="", flush=True)
             run = folder / f"{side}-{repeat}"
-            _run(prepared.lemma(run) if side == "lemma" else prepared.reference(run, python), args)
-            record = json.loads((run / "record.json").read_text())
-            runs.append(Run(run, record))
+            run_process(prepared.lemma(run) if side == "lemma" else prepared.reference(run, python), args)
+            runs.append(read_run(run))
+            record = runs[-1].record
             rates = {name: _rates(count(record), record["seconds"], args) for name, count in workload.units.items()}
-            shown = {name: value for name, value in record.items() if name != "examples"}
+            shown = {name: value for name, value in record.items() if name not in ("examples", "prompts")}
             records[side].append(shown | {"rates": rates})
             unit, measured = next(iter(rates.items()))
             print(f"{format_rate(median(measured))} {unit}/s, {record['peak_memory'] / 1e9:.2f} GB", flush=True)
         report["checks"].append(workload.check(args, folder, *runs))
     report["summary"] = summarise(**records, flops_per_token=prepared.flops_per_token, matmul=matmul)
+
+
+def read_run(folder: Path) -> Run:
+    """Return a side that has finished.
+
+    Args:
+        folder: Of the run.
+    """
+    return Run(folder, json.loads((folder / "record.json").read_text()))
 
 
 def _rates(counts: list[int], seconds: list[float], args: BenchArgs) -> list[float]:
@@ -152,7 +161,7 @@ def _title(side: str, args: BenchArgs) -> str:
     return {"lemma": "Lemma", "reference": args.against.upper()}[side]
 
 
-def _run(command: list[str], args: BenchArgs) -> str:
+def run_process(command: list[str], args: BenchArgs) -> str:
     """Run a process to its end and return its output.
 
     Raises:

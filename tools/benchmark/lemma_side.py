@@ -11,8 +11,21 @@ from benchmark.meter import Meter, Sequence, write_record
 from lemma.encoding import Batch
 
 
+def examples(batch: Batch) -> Iterator[list[Sequence]]:
+    """Yield the sequences of each example: one, or the chosen and the rejected one of a pair."""
+    found = sequences(batch)
+    return (list(islice(found, count)) for count in batch.num_completions)
+
+
+def completions(batch: Batch) -> Iterator[list[Sequence]]:
+    """Yield each sequence as an example of its own: the completions of a group stand in any parts of it."""
+    return ([sequence] for sequence in sequences(batch))
+
+
 class Recorder(Callback):
     """Writes ``record.json`` into the run directory; a step is a micro-batch."""
+
+    examples = staticmethod(examples)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -28,13 +41,13 @@ class Recorder(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the record."""
         packages = ("lemma", "lightning")
-        write_record(Path(trainer.default_root_dir) / "record.json", self._meter.record(examples, packages))
+        write_record(Path(trainer.default_root_dir) / "record.json", self._meter.record(self.examples, packages))
 
 
-def examples(batch: Batch) -> Iterator[list[Sequence]]:
-    """Yield the sequences of each example: one, or the chosen and the rejected one of a pair."""
-    found = sequences(batch)
-    return (list(islice(found, count)) for count in batch.num_completions)
+class RolloutRecorder(Recorder):
+    """The same of rollouts."""
+
+    examples = staticmethod(completions)
 
 
 def sequences(batch: Batch) -> Iterator[Sequence]:

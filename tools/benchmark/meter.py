@@ -11,7 +11,7 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ class Meter:
             "completion_tokens": [sum(len(completion) for _, completion in batch) for batch in batches],
             "losses": [float(loss) for loss, _ in self._steps],
             "examples": [sorted(map(_digest, step)) for step in steps],
+            "prompts": [sorted(_digest(prompt) for prompt, _ in batch) for batch in batches],
             "peak_memory": memory,
             "memory_before_training": self._memory_before,
             "threads": torch.get_num_threads(),
@@ -73,6 +74,10 @@ class Meter:
             "versions": {"python": platform.python_version()}
             | {name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft", *packages)},
         }
+
+    def batches(self) -> Iterator[Any]:
+        """Yield what the model saw in each step."""
+        return (batch for _, batch in self._steps)
 
     def _now(self) -> Any:
         """Return the time in seconds; on a GPU an event, for which nothing waits."""
@@ -125,5 +130,5 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _digest(example: list[Sequence]) -> str:
-    return hashlib.sha256(json.dumps(example).encode()).hexdigest()[:16]
+def _digest(ids: list[Sequence] | list[int]) -> str:
+    return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]

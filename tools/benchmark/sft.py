@@ -4,10 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.harness import Prepared, Workload
-from benchmark.training import Objective, TrainingArgs, check_training, prepare_training
-from lemma.corpora import CorpusArgs, load_corpus
+from benchmark.training import (
+    Objective,
+    TrainingArgs,
+    check_training,
+    load_problems,
+    prepare_training,
+    problem_corpus,
+    problem_texts,
+)
 from lemma.encoding import Example
-from lemma.prompts import PromptArgs, render_completion, render_messages
 
 
 @dataclass(frozen=True)
@@ -20,15 +26,8 @@ class SFTBenchArgs(TrainingArgs):
 
 def prepare(args: SFTBenchArgs, folder: Path) -> Prepared:
     """Write what both sides read; see ``prepare_training``."""
-    corpus = {"name": "arithmetic", "max_rows": args.num_generated}
-    if args.rows is not None:
-        corpus = {"name": "gsm8k", "path": str(Path(args.rows).resolve())}
-    prompt = PromptArgs()
-    texts = (
-        (render_messages(problem.problem, prompt), render_completion(problem, prompt))
-        for problem in load_corpus(CorpusArgs(**corpus), root=None, seed=args.seed).problems
-    )
-    return prepare_training(args, folder, _OBJECTIVE, corpus, texts)
+    texts = problem_texts(load_problems(args))
+    return prepare_training(args, folder, _OBJECTIVE, lambda base: problem_corpus(args), texts)
 
 
 def _row(example: Example) -> dict[str, list[int]]:

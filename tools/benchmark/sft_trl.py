@@ -15,7 +15,7 @@ IGNORED = -100
 class MeteredSFTTrainer(Metered, trl.SFTTrainer):
     """TRL's trainer with a meter."""
 
-    completion_key = "labels"
+    kept = ("input_ids", "attention_mask", "labels")
 
 
 def examples(batch: Batch) -> Iterator[list[Sequence]]:
@@ -25,7 +25,7 @@ def examples(batch: Batch) -> Iterator[list[Sequence]]:
 
 
 def _config(job: dict[str, Any], run: Path) -> trl.SFTConfig:
-    return trl.SFTConfig(**options(job, run), completion_only_loss=True)
+    return trl.SFTConfig(**options(job, run), max_length=None, completion_only_loss=True)
 
 
 def _row(row: Row) -> Row:

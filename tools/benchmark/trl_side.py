@@ -23,14 +23,18 @@ Row = dict[str, list[int]]
 class Metered:
     """Mixed into a trainer, keeps the last step's loss and batch."""
 
-    completion_key: str
-    """Of a batch: its tensor that says which tokens are of completions."""
+    kept: tuple[str, ...]
+    """Names of a batch's tensors by which its sequences are known."""
 
-    def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Do what TRL does."""
-        self.seen = {name: inputs[name] for name in ("input_ids", "attention_mask", self.completion_key)}
-        self.seen_loss = super().training_step(model, inputs, *args, **kwargs)
+        self.seen_loss = super().training_step(*args, **kwargs)
         return self.seen_loss
+
+    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Do what TRL does."""
+        self.seen = {name: inputs[name] for name in self.kept}
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
 
 class Recorder(TrainerCallback):
@@ -81,7 +85,6 @@ def options(job: dict[str, Any], run: Path) -> dict[str, Any]:
         "bf16": job["precision"] == "bf16-mixed",
         "use_cpu": job["device"] == "cpu",
         "train_sampling_strategy": "sequential",
-        "max_length": None,
         "gradient_checkpointing": False,
         "logging_strategy": "no",
         "save_strategy": "no",
@@ -95,8 +98,8 @@ def train(
     config: Callable[[dict[str, Any], Path], Any],
     row: Callable[[Row], Row],
     examples: Callable[[Batch], Iterable[list[Sequence]]],
-) -> None:
-    """Train as the command line says (JOB RUN_FOLDER), save the adapter and write the record.
+) -> Meter:
+    """Train as the command line says (JOB RUN_FOLDER), save the adapter, write the record and return what it is of.
 
     Args:
         make: The trainer's class, with ``Metered`` in it.
@@ -119,3 +122,4 @@ def train(
     trainer.train()
     write_record(run / "record.json", meter.record(examples, ("trl", "accelerate")))
     trainer.model.save_pretrained(run / "adapter")
+    return meter

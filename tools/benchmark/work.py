@@ -1,5 +1,6 @@
 """Decides whether two trainers did the same work: same examples each step, same losses, same adapter at the end."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,9 @@ def check_steps(lemma: dict[str, Any], reference: dict[str, Any], *, precision: 
     Raises:
         InputError: If a step's examples, tokens or loss differ; says which step, and the numbers.
     """
-    counts = len(lemma["losses"]), len(reference["losses"])
-    if counts[0] != counts[1]:
-        raise InputError(f"the sides did different work: Lemma ran {counts[0]} steps, the reference {counts[1]}.")
+    check_counts(lemma, reference, same="examples")
     largest, tolerance = 0.0, LOSS_TOLERANCE[precision]
-    for step in range(counts[0]):
-        for name in ("tokens", "completion_tokens"):
-            _expect_equal(step, name.replace("_", " "), lemma[name][step], reference[name][step])
-        mine, theirs = set(lemma["examples"][step]), set(reference["examples"][step])
-        if mine != theirs:
-            raise InputError(
-                f"the sides did different work: step {step + 1}: {len(mine - theirs)} of Lemma's {len(mine)} examples "
-                "are not among the reference's."
-            )
-        loss, other = lemma["losses"][step], reference["losses"][step]
+    for step, (loss, other) in enumerate(zip(lemma["losses"], reference["losses"], strict=True)):
         difference = abs(loss - other) / abs(other)
         if not difference <= tolerance:  # NaN is no agreement
             raise InputError(
@@ -44,6 +34,52 @@ def check_steps(lemma: dict[str, Any], reference: dict[str, Any], *, precision: 
             )
         largest = max(largest, difference)
     return largest
+
+
+def check_counts(lemma: dict[str, Any], reference: dict[str, Any], *, same: str) -> None:
+    """Refuse two records whose steps are not of the same examples, or at least prompts, and of as many tokens.
+
+    Args:
+        lemma: Record of ``meter.Meter``.
+        reference: The other side's.
+        same: ``examples`` or ``prompts``.
+
+    Raises:
+        InputError: Says which step differs, and the numbers.
+    """
+    counts = len(lemma["losses"]), len(reference["losses"])
+    if counts[0] != counts[1]:
+        raise InputError(f"the sides did different work: Lemma ran {counts[0]} steps, the reference {counts[1]}.")
+    for step in range(counts[0]):
+        for name in ("tokens", "completion_tokens"):
+            _expect_equal(step, name.replace("_", " "), lemma[name][step], reference[name][step])
+        mine, theirs = Counter(lemma[same][step]), Counter(reference[same][step])
+        if mine != theirs:
+            raise InputError(
+                f"the sides did different work: step {step + 1}: {(mine - theirs).total()} of Lemma's {mine.total()} "
+                f"{same} are not among the reference's."
+            )
+
+
+def expect_completions(side: str, record: dict[str, Any], *, number: int, length: int) -> None:
+    """Refuse a record of which a step has not so many different completions, all of them of one length.
+
+    Args:
+        side: Whose it is.
+        record: Of ``meter.Meter``, an example a completion.
+        number: Of completions.
+        length: Tokens of each, the most that it may have.
+
+    Raises:
+        InputError: Says which step differs, and the numbers.
+    """
+    for step, examples in enumerate(record["examples"]):
+        found, tokens = len(set(examples)), record["completion_tokens"][step]
+        if (found, tokens) != (number, number * length):
+            raise InputError(
+                f"the sides did different work: step {step + 1}: {side} drew {found} different completions with "
+                f"{tokens} tokens, instead of {number} with {number * length}."
+            )
 
 
 def check_adapters(start: Path, lemma: Path, reference: Path, *, precision: str) -> dict[str, float]:

@@ -2,7 +2,8 @@ r"""Where the answer is in a text.
 
 The strategies, from the most to the least trusted; the first that finds its marker decides:
 
-1. ``boxed``: the last balanced ``\boxed{}``, or the last list of them (``\boxed{1}, \boxed{2}``).
+1. ``boxed``: the last balanced ``\boxed{}``, or the last list of them (``\boxed{1}, \boxed{2}``); not one that stands
+   before the last ``<answer>…</answer>``, where it belongs to the reasoning.
 2. ``answer_tag``: the last ``<answer>…</answer>``.
 3. ``hashes``: the rest of the line after the last ``####`` that is no heading.
 4. ``phrase``: what the words of the text announce (`lemma.answers.phrases`): "the answer is 42", "Therefore, … = 42."
@@ -71,15 +72,25 @@ def extract_answer(text: str) -> Extraction | None:
         The answer and the strategy that found it.
     """
     text = _spoken(text)
-    for strategy, find in (("boxed", _boxed), ("answer_tag", _last_tagged), ("hashes", _after_hashes)):
-        answer = find(text)
-        if answer is not None:
-            return Extraction(answer, strategy) if answer else None
+    if (marked := _marked(text)) is not None:
+        return Extraction(*marked) if marked[0] else None
     announced = announced_answer(text)
     if announced.answer is not None:
         return Extraction(announced.answer, "phrase") if announced.answer else None
     guess = _whole_expression(text) or last_mention(text)
     return Extraction(*guess) if guess and guess[0] not in announced.denied else None
+
+
+def _marked(text: str) -> tuple[str, str] | None:
+    """Return what stands in the most trusted marker, possibly nothing, and its strategy."""
+    content, rest = _last_tag(text)
+    for part in (rest, content or ""):
+        if (boxed := _boxed(part)) is not None:
+            return boxed, "boxed"
+    if content is not None:
+        return _stated(content), "answer_tag"
+    hashes = _after_hashes(text)
+    return None if hashes is None else (hashes, "hashes")
 
 
 def _whole_expression(text: str) -> tuple[str, str] | None:
@@ -102,15 +113,18 @@ def _boxed(text: str) -> str | None:
     return ", ".join(filter(None, boxes)) if boxes else None
 
 
-def _last_tagged(text: str) -> str | None:
-    """Return what the last complete tag holds; one that never closes (the length limit cut it) is none."""
-    opening, content = None, None
+def _last_tag(text: str) -> tuple[str | None, str]:
+    """Return what the last complete tag holds, and what follows it; (None, the text) where there is none.
+
+    One that never closes (the length limit cut it) is none.
+    """
+    opening, last = None, (None, text)
     for tag in _TAG.finditer(text):
         if not tag["close"]:
             opening = tag
         elif opening is not None:
-            opening, content = None, text[opening.end() : tag.start()]
-    return None if content is None else _stated(content)
+            opening, last = None, (text[opening.end() : tag.start()], text[tag.end() :])
+    return last
 
 
 def _after_hashes(text: str) -> str | None:

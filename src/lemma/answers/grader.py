@@ -18,7 +18,7 @@ from lemma.answers.pool import Pair, Pool
 from lemma.answers.readable import readable
 from lemma.types import InputError, Verdict
 
-GRADER_VERSION = "2"  # to be raised with every change that can change a verdict; stands in result files
+GRADER_VERSION = "3"  # to be raised with every change that can change a verdict; stands in result files
 
 _MAX_MEMO = 50_000  # pairs
 

@@ -11,6 +11,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from lemma.files import write_atomic
+from lemma.generation.served import ServerError
+from lemma.modules.serving import AgreedServerError
 from lemma.types import InputError
 
 
@@ -43,6 +45,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 class LastCheckpoint(Callback):
     """Keeps ``<run>/checkpoints/last.ckpt``: every so many optimiser steps, at SIGTERM or Ctrl-C, and at the end.
+
+    So it does where servers give up, if every rank knows: a run resumes as if the rollout had not begun.
 
     Lightning 2.6 looks at SIGTERM only between epochs on one process, and broadcasts inside the signal handler on
     several; here the handler notes the signal, and the ranks agree on it after each micro-batch. A second Ctrl-C stops
@@ -94,6 +98,17 @@ class LastCheckpoint(Callback):
         if trainer.world_size == 1:
             return self._signal  # without a tensor, so that a GPU is not waited for
         return int(trainer.strategy.reduce(torch.tensor(float(self._signal), device=device), reduce_op="max"))
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Save where servers have failed, between two steps, and say so in the error; only if all ranks are here."""
+        together = isinstance(exception, AgreedServerError) or (
+            isinstance(exception, ServerError) and trainer.world_size == 1
+        )
+        if not together or trainer.state.fn != "fit" or trainer.sanity_checking or trainer.fast_dev_run:
+            return
+        self._save(trainer)
+        path = self._path(trainer)
+        exception.args = (f"{exception} Saved {path}; go on with --ckpt_path {path}",)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end of the run, unless ``max_steps`` ended it: by now Lightning counts the epoch as finished."""

@@ -5,11 +5,9 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor
 
 from lemma.files import keep_previous
-from lemma.modules.sharding import is_sharded, whole_tensors
-from lemma.policy import Policy
+from lemma.modules.sharding import whole_weights
 
 
 class AdapterExport(Callback):
@@ -26,7 +24,7 @@ class AdapterExport(Callback):
         """Save aside, then rename; ranks beside the first only give their shares of sharded weights."""
         if trainer.fast_dev_run:
             return
-        weights = _whole_weights(pl_module.policy, keep=trainer.is_global_zero)
+        weights = whole_weights(pl_module.policy, keep=trainer.is_global_zero)
         if not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir) / self.name
@@ -39,16 +37,3 @@ class AdapterExport(Callback):
         keep_previous(folder)
         partial.rename(folder)
         rank_zero_info(f"Adapter: {folder}")
-
-
-def _whole_weights(policy: Policy, *, keep: bool) -> dict[str, Tensor] | None:
-    """Return what is to be saved of a sharded policy, and None of another, which can say for itself."""
-    if not is_sharded(policy):
-        return None
-    if policy.has_adapter:
-        weights = {name: p for name, p in policy.model.named_parameters() if p.requires_grad}
-    else:
-        named = policy.model.named_parameters
-        tied = dict(named(remove_duplicate=False)).keys() - dict(named()).keys()
-        weights = {name: value for name, value in policy.model.state_dict(keep_vars=True).items() if name not in tied}
-    return whole_tensors(weights, keep=keep)

@@ -16,19 +16,19 @@ class TrainingMonitor(Callback):
     """Logs ``train/lr``, ``train/grad_norm`` (before clipping), ``train/tokens_per_second`` and ``train/padding``.
 
     Tokens are real ones, prompts included, of all ranks. Padding is the share of all positions computed on any rank
-    that hold none of them: ends of rows, and rows that only fill a turn. Time is the wall's, validation left out: a
-    GPU's work is asynchronous, so that the time of a single step says little.
+    that hold none of them: ends of rows, and rows that only fill a turn. Time is all of the wall's from one log to the
+    next, waiting for data and making rollouts included, validation left out: a GPU's work is asynchronous, so that the
+    time of a single step says little.
     """
 
     def __init__(self) -> None:
         self._tokens = self._positions = 0
-        self._since: float | None = None  # start of the clock, moved on by every interruption
+        self._since: float | None = None  # start of the clock, moved on by every interruption; None before training
         self._interrupted = 0.0
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
-        """Start the clock, if it does not run."""
-        if self._since is None:
-            self._since = time.perf_counter()
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock, before the first batch is asked for."""
+        self._start()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note when training was interrupted."""
@@ -64,4 +64,7 @@ class TrainingMonitor(Callback):
         rate = tokens / (time.perf_counter() - self._since)
         pl_module.log("train/tokens_per_second", rate, prog_bar=True, rank_zero_only=True)
         pl_module.log("train/padding", 1 - tokens / positions, rank_zero_only=True)
-        self._tokens, self._positions, self._since = 0, 0, None
+        self._start()
+
+    def _start(self) -> None:
+        self._tokens, self._positions, self._since = 0, 0, time.perf_counter()

@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from lemma.callbacks.tables import text_table
-from lemma.evaluation import Evaluation, Record
+from lemma.evaluation import Evaluation, Record, remove_journals
 from lemma.evaluation.tables import results_table
 from lemma.files import keep_previous, write_json, write_jsonl
 from lemma.metrics import pass_at_k, plot_over_k
@@ -34,6 +34,7 @@ class EvaluationFiles(Callback):
             "held_out_loss": None if loss is None else float(loss),
         }
         write_json(folder / "results.json", results)
+        remove_journals(folder)
         if trainer.state.fn == "validate":
             rank_zero_info(f"\n{results_table(evaluation)}\nRecords and results: {folder}")
 
@@ -77,9 +78,9 @@ class PassAtKCurves(Callback):
 
 
 def evaluation_folder(trainer: Trainer) -> Path:
-    """Return where this evaluation's files go."""
-    root = Path(trainer.default_root_dir)
-    return root / "validate" if trainer.state.fn == "validate" else root / "fit" / f"step-{trainer.global_step:06d}"
+    """Return where the files of this evaluation, or of these trajectories, go."""
+    root, verb = Path(trainer.default_root_dir), str(trainer.state.fn.value)
+    return root / verb / f"step-{trainer.global_step:06d}" if verb == "fit" else root / verb
 
 
 def sample_table(records: list[Record]) -> str:

@@ -30,6 +30,8 @@ class RunFiles(SaveConfigCallback):
     An earlier file of the same name is moved aside.
     """
 
+    _step = 0
+
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Write the files, on rank 0."""
         if trainer.is_global_zero and not trainer.fast_dev_run:
@@ -44,13 +46,17 @@ class RunFiles(SaveConfigCallback):
         if isinstance(trainer.logger, TensorBoardLogger):
             trainer.logger.experiment.add_text("config", f"```yaml\n{config}\n```", trainer.global_step)
 
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note the step at which Lightning has logged these figures."""
+        self._step = trainer.fit_loop.epoch_loop._batches_that_stepped
+
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log hyper-parameters beside the final figures."""
+        """Log hyper-parameters beside the final figures, which are logged once more: where they stand already."""
         if trainer.fast_dev_run or not isinstance(trainer.logger, TensorBoardLogger):
             return
         figures = {name: float(value) for name, value in trainer.callback_metrics.items()
                    if name.startswith("val/") and "level_" not in name and "subject_" not in name}  # fmt: skip
-        trainer.logger.log_hyperparams(hyper_parameters(self.config), figures, step=trainer.global_step)
+        trainer.logger.log_hyperparams(hyper_parameters(self.config), figures, step=self._step)
 
 
 def refuse_missing_checkpoint(ckpt_path: str | None) -> None:

@@ -1,10 +1,10 @@
 """What an adapter is: how one native format's rows become problems or pairs, and where the hub keeps that data set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from lemma.corpora.pairing import Pairing
-from lemma.corpora.rows import Row
+from lemma.corpora.rows import BadRow, Row
 from lemma.types import Problem
 
 
@@ -25,6 +25,8 @@ class Adapter:
     """Function of (row, source, most pairs of a row) → its pairs; raises as ``to_problem`` does."""
     graded: bool = False
     """Whether a row is a problem with graded completions, of which as many pairs are made as one asks for."""
+    gather: Callable[[Callable[[], Iterable[Row | BadRow]]], Iterator[Row | BadRow]] | None = None
+    """Function of (what reads all rows, which may be called twice) → rows, where several of a file can be one."""
     hub: str | None = None
     """Hub name that is read where no path is given, or None if a path must be."""
     subsets: tuple[str | None, ...] = (None,)

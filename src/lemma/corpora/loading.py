@@ -98,7 +98,9 @@ def _open(args: CorpusArgs, root: str | None, seed: int) -> tuple[Iterable[Row |
         for key in ("subset", "revision", "streaming"):
             if value := getattr(args, key):
                 raise InputError(f"corpus: expected no `{key}` for local {path}, but got {value!r}.")
-        return read_local(path, args.split), files_sha256(path, args.split)
+        read = functools.partial(read_local, path, args.split)
+        rows = adapter.gather(read) if adapter is not None and adapter.gather is not None else read()
+        return rows, files_sha256(path, args.split)
     own = adapter is not None and name == adapter.hub and args.subset is None
     subsets = adapter.subsets if own else (args.subset,)
     return _read_subsets(name, subsets, args, root), None

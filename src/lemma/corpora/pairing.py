@@ -10,8 +10,8 @@ import hashlib
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 from lemma.types import Preference, Problem
 
@@ -27,6 +27,8 @@ _SAID = {
 }
 _PLAIN, _KIND = "plain", "right_over_wrong"
 
+Each = TypeVar("Each")
+
 
 class Pairing(NamedTuple):
     """What one row gives.
@@ -41,6 +43,27 @@ class Pairing(NamedTuple):
     preferences: list[Preference]
     outcome: str | None = None
     unused: Mapping[str, int] = {}
+
+
+class Sides(NamedTuple):
+    """The completions of a problem that can be paired.
+
+    Attributes:
+        right: The first of each of the equal right ones.
+        wrong: The same of the wrong ones.
+        unused: Number of completions on neither side, by why.
+    """
+
+    right: list[str]
+    wrong: list[str]
+    unused: Mapping[str, int]
+
+    @property
+    def outcome(self) -> str:
+        """Return ``Pairing.outcome``."""
+        if self.right and self.wrong:
+            return PAIRED
+        return TOO_FEW if self.unused or not (self.right or self.wrong) else ONLY_RIGHT if self.right else ONLY_WRONG
 
 
 def comparable_completion(text: str) -> str:
@@ -59,6 +82,31 @@ def make_pairs(problem: Problem, completions: Iterable[tuple[str, str]], most: i
         completions: (text, ``RIGHT``, ``WRONG`` or why it is on neither side).
         most: Pairs, at least 1.
     """
+    sides = sides_of(problem.id, completions)
+    preferences = [
+        Preference(
+            id=f"{problem.id}/{k}",
+            source=problem.source,
+            messages=(("user", problem.problem),),
+            chosen=chosen,
+            rejected=rejected,
+            form=_PLAIN,
+            kind=_KIND,
+            level=problem.level,
+            subject=problem.subject,
+        )
+        for k, (chosen, rejected) in enumerate(crossed(sides.right, sides.wrong, most))
+    ]
+    return Pairing(preferences, sides.outcome, sides.unused)
+
+
+def sides_of(problem_id: str, completions: Iterable[tuple[str, str]]) -> Sides:
+    """Return the distinct completions of each side, shuffled by a hash of the problem's id and the completion.
+
+    Args:
+        problem_id: Which problem it is.
+        completions: As for ``make_pairs``.
+    """
     sides: dict[str, dict[str, list[str]]] = {RIGHT: {}, WRONG: {}}
     unused: Counter[str] = Counter()
     for text, grade in completions:
@@ -69,26 +117,17 @@ def make_pairs(problem: Problem, completions: Iterable[tuple[str, str]], most: i
             unused[grade] += 1
     for same in sides[RIGHT].keys() & sides[WRONG].keys():
         unused[BOTH_WAYS] += len(sides[RIGHT].pop(same)) + len(sides[WRONG].pop(same))
-    right, wrong = (_shuffled(side, problem.id) for side in sides.values())
+    return Sides(*(_shuffled(side, problem_id) for side in sides.values()), unused)
+
+
+def crossed(right: Sequence[Each], wrong: Sequence[Each], most: int) -> list[tuple[Each, Each]]:
+    """Return at most so many pairs of a right and a wrong one: pair k as the third rule above says."""
     if not right or not wrong:
-        outcome = TOO_FEW if unused or not (right or wrong) else ONLY_RIGHT if right else ONLY_WRONG
-        return Pairing([], outcome, unused)
+        return []
     turn = math.lcm(len(right), len(wrong))
-    preferences = [
-        Preference(
-            id=f"{problem.id}/{k}",
-            source=problem.source,
-            messages=(("user", problem.problem),),
-            chosen=right[k % len(right)],
-            rejected=wrong[(k + k // turn) % len(wrong)],
-            form=_PLAIN,
-            kind=_KIND,
-            level=problem.level,
-            subject=problem.subject,
-        )
-        for k in range(min(most, len(right) * len(wrong)))
+    return [
+        (right[k % len(right)], wrong[(k + k // turn) % len(wrong)]) for k in range(min(most, len(right) * len(wrong)))
     ]
-    return Pairing(preferences, PAIRED, unused)
 
 
 def pairing_report(source: str, outcomes: Mapping[str, int], unused: Mapping[str, int]) -> str:

@@ -49,9 +49,9 @@ def read_local(path: Path, split: str) -> Iterator[Row | BadRow]:
     """Yield the rows of a local file, archive or folder.
 
     A folder that ``datasets`` wrote with ``save_to_disk`` stands for its Arrow files. Another stands for its files
-    ``<split>.<suffix>`` and ``<split>-00000-of-00001.<suffix>`` where there are any, else for the tree of ``.json``
-    files below it, one problem each. In a tree and in an archive, folders named as splits choose the files; where there
-    are none, all files count.
+    ``<split>.<suffix>``, ``<split>-000001.<suffix>`` and ``<split>-00000-of-00001.<suffix>`` where there are any, else
+    for the tree of ``.json`` files below it, one problem each. In a tree and in an archive, folders named as splits
+    choose the files; where there are none, all files count.
 
     Args:
         path: An existing file or folder.
@@ -186,7 +186,7 @@ def _places(path: str, root: str | None) -> list[Path]:
 
 
 def _split_files(folder: Path, split: str) -> list[Path]:
-    name = re.compile(rf"{re.escape(split)}(-\d+-of-\d+)?({'|'.join(map(re.escape, SUFFIXES))})(\.gz)?")
+    name = re.compile(rf"{re.escape(split)}(-\d+(-of-\d+)?)?({'|'.join(map(re.escape, SUFFIXES))})(\.gz)?")
     return sorted(file for file in folder.iterdir() if file.is_file() and name.fullmatch(file.name))
 
 

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 
 from lemma.corpora import Cleaning, CleaningArgs, Corpus, CorpusArgs, clean, reading_report
 from lemma.datamodule.layout import arrange_for
-from lemma.datamodule.measuring import benchmark_loader
+from lemma.datamodule.measuring import benchmark_loader, measures_held_out
 from lemma.datamodule.options import check_answer_format, check_corpora, check_options, check_trainable
 from lemma.datamodule.resume import check_same_data, check_same_prompt
 from lemma.datamodule.rollouts import Prompts, RolloutData, RolloutLoader
@@ -245,12 +245,12 @@ class MathDataModule(RolloutData, LightningDataModule):
     def val_dataloader(self) -> list[DataLoader]:
         """Return the held-out batches (if any) and the benchmark problems of this rank (if any)."""
         loaders: list[DataLoader] = []
-        if self.training is not None and self.training.held_out:
+        if self.training is not None and self.training.held_out and measures_held_out(self.trainer):
             held_out = self.training.held_out
             loaders.append(self._once(held_out, self.arrangement.held_out_order(held_out)))
         if self.benchmarks:
-            limit = self.fit_problems if self.trainer.state.fn == "fit" else None
-            loaders.append(benchmark_loader(self.benchmarks, self.geometry(), limit, self.benchmark_batch_size))
+            limits = {"limit": self.fit_problems, "batch_size": self.benchmark_batch_size}
+            loaders.append(benchmark_loader(self.benchmarks, self.geometry(), self.trainer, **limits))
         return loaders
 
     def measuring_loader(self, examples: Examples, some: np.ndarray) -> PlannedLoader:

@@ -1,4 +1,4 @@
-"""What a module that makes rollouts is given: problems to draw completions for, and turns to train.
+"""What a module that makes rollouts or trajectories is given: problems to draw completions for, and turns to train.
 
 The data of such a run are prompts. The module asks for the next ones when it has trained on those it had; Lightning
 asks the loader for a batch, and the loader asks the module.
@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lemma.corpora import Corpus
 from lemma.datamodule.answers import without_ungradable
 from lemma.encoding import Batch, ChatEncoder, HoldOut, Limits, TrainingSet, build_training_set
-from lemma.rollouts import Prompt, PromptEncoder, PromptStream, RolloutSize
+from lemma.rollouts import Prompt, PromptEncoder, PromptStream, RolloutSize, Round, RoundItem
 from lemma.types import InputError, Problem
 
 
@@ -28,8 +28,9 @@ class RolloutData:
 
     @property
     def makes_rollouts(self) -> bool:
-        """Return whether the module trains on what it draws itself, and asks for prompts."""
-        return getattr(getattr(self.trainer, "lightning_module", None), "makes_rollouts", False)
+        """Return whether the module draws completions for training problems itself, and asks for prompts."""
+        module = getattr(self.trainer, "lightning_module", None)
+        return getattr(module, "makes_rollouts", False) or getattr(module, "draws_trajectories", False)
 
     @property
     def stream(self) -> PromptStream:
@@ -53,6 +54,16 @@ class RolloutData:
         )
         size.check()
         return size
+
+    def predict_dataloader(self) -> "Rounds":
+        """Return the training problems in the module's rounds, the same on every rank.
+
+        Raises:
+            InputError: If there is no training corpus.
+        """
+        if self.prompts is None:
+            raise InputError("data.corpora: no problems to draw trajectories for; add a corpus.")
+        return Rounds(self.prompts, self.trainer.lightning_module.round_problems)
 
     def _rollout_loader(self) -> "RolloutLoader":
         size = self.rollout_size()
@@ -139,6 +150,48 @@ class Prompts:
             Prompt(self.problem(index), self.prompt(index), index, place, int(self.training.examples.corpus[index]))
             for index, place in zip(draws.indices.tolist(), draws.places.tolist(), strict=True)
         ]
+
+
+class Rounds:
+    """The training problems in rounds: those of an epoch in its order, each once.
+
+    Args:
+        prompts: Knows the problems.
+        size: Problems of a round; the last one may have fewer.
+
+    Attributes:
+        order: (n,) int64, indices of training examples.
+    """
+
+    def __init__(self, prompts: Prompts, size: int) -> None:
+        epoch = prompts.training.mixture.epoch_order(0)
+        self.order = epoch[np.sort(np.unique(epoch, return_index=True)[1])]  # a weight may repeat a problem
+        self._prompts = prompts
+        self._size = size
+
+    def __len__(self) -> int:
+        """Return how many rounds there are."""
+        return -(-len(self.order) // self._size)
+
+    def __iter__(self) -> Iterator[Round]:
+        """Yield the rounds."""
+        for number, first in enumerate(range(0, len(self.order), self._size)):
+            some = self.order[first : first + self._size].tolist()
+            yield Round(number, [RoundItem(first + i, self._prompts.problem(index)) for i, index in enumerate(some)])
+
+    def num_problems(self, num_rounds: int) -> int:
+        """Return the problems of the first rounds."""
+        return min(num_rounds * self._size, len(self.order))
+
+    def longest(self, number: int) -> list[Problem]:
+        """Return the problems with the longest prompts.
+
+        Args:
+            number: How many at most.
+        """
+        lengths = self._prompts.training.examples.lengths[self.order]
+        some = self.order[np.argsort(-lengths, kind="stable")[:number]]
+        return [self._prompts.problem(index) for index in some.tolist()]
 
 
 class RolloutLoader:

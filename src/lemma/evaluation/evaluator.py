@@ -1,22 +1,23 @@
-"""Runs an evaluation: generate, grade, score, record; the same on one rank and on many."""
+"""Runs an evaluation: draw, grade, score, record; the same on one rank and on many, at once or resumed."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import nn
 
 from lemma.answers import Grader
 from lemma.answers.conventions import Conventions
 from lemma.encoding import ChatEncoder
-from lemma.evaluation.benchmarks import BenchmarkBatch
+from lemma.evaluation.asking import Asked, Progress
+from lemma.evaluation.benchmarks import BenchmarkBatch, BenchmarkItem
+from lemma.evaluation.journal import Journal, Kept
 from lemma.evaluation.provenance import problems_sha256
 from lemma.evaluation.records import Record, graded
 from lemma.evaluation.results import Evaluation, evaluation_of
 from lemma.evaluation.scores import BenchmarkScores
-from lemma.generation import SamplingArgs, generate
+from lemma.generation import Engine, SamplingArgs, completion_of, drawing_of
 from lemma.types import InputError, Problem
 
 
@@ -64,7 +65,11 @@ class Evaluator:
         benchmarks: The problems of each source; the same on every rank.
         encoder: Renders and decodes.
         device: Where metric states live.
-        in_step: Whether the model is sharded, so that its forward passes need all ranks.
+        journal: Where completions are kept as they are drawn, and those of an interrupted run come from; or None.
+
+    Attributes:
+        progress: How far it is.
+        listeners: Called with the progress whenever it has changed.
     """
 
     def __init__(
@@ -73,12 +78,11 @@ class Evaluator:
         benchmarks: Mapping[str, Sequence[Problem]],
         encoder: ChatEncoder,
         device: torch.device,
-        *,
-        in_step: bool = False,
+        journal: Journal | None = None,
     ) -> None:
         self.args = args
-        self.in_step = in_step
         self.encoder = encoder
+        self.journal = journal
         num_samples = args.sampling.num_samples
         self.scores = {
             source: BenchmarkScores(
@@ -91,27 +95,63 @@ class Evaluator:
             for source, problems in benchmarks.items()
         }
         self.records: list[Record] = []
+        self.progress = Progress()
+        self.listeners: list[Callable[[Progress], None]] = []
         self._data_hashes = {source: problems_sha256(problems) for source, problems in benchmarks.items()}
         self._conventions = Conventions(args.ordered_lists, args.units)
         self._grader = Grader(args.grader_workers, args.grader_timeout, self._conventions)
         self._started = time.monotonic()
 
-    def step(self, model: nn.Module, batch: BenchmarkBatch) -> None:
-        """Generate for, grade, score and record the problems of a batch."""
-        items, start = batch.items, time.monotonic()
-        problems = [item.problem for item in items]
-        completions = generate(model, problems, self.encoder, self.args.sampling, in_step=self.in_step)
-        if not items:
-            return
-        records = [
-            Record.of(item.index, item.problem, row, len(self.encoder.encode_prompt(item.problem.problem)))
-            for item, row in zip(items, completions, strict=True)
-        ]
-        records = graded(records, self._grader)
-        seconds = (time.monotonic() - start) / len(items)
-        for record in records:
-            self.records.append(replace(record, seconds=seconds))
-            self.scores[record.problem.source].update(record)
+    def step(self, engine: Engine, batch: BenchmarkBatch) -> None:
+        """Draw, grade, score and record the completions of a batch; each problem when its last one is there.
+
+        Args:
+            engine: Draws from the model as it was last told.
+            batch: May be empty; the engine is asked all the same, for it may need all ranks.
+        """
+        start = time.monotonic()
+        kept = [self.journal.kept(item) if self.journal else {} for item in batch.items]
+        asked = [self._ask(item, mine) for item, mine in zip(batch.items, kept, strict=True)]
+        records = [self._grade(each) for each in asked if each.is_complete]
+        records += self._drawn(engine, asked)
+        earlier = sum(one.seconds for mine in kept for one in mine.values())
+        seconds = time.monotonic() - start + earlier
+        self.records += [replace(record, seconds=seconds / len(records)) for record in records]
+
+    def _ask(self, item: BenchmarkItem, kept: Mapping[int, Kept]) -> Asked:
+        known = {sample: one.completion for sample, one in kept.items()}
+        asked = Asked(item, known, self.encoder, self.args.sampling)
+        self.progress.begin(asked, len(self.args.sampling.samples))
+        return asked
+
+    def _drawn(self, engine: Engine, asked: Sequence[Asked]) -> Iterator[Record]:
+        """Yield the graded record of each problem that is complete, as its last completion comes."""
+        requests = [request for each in asked for request in each.requests]
+        places = [(each, sample) for each in asked for sample in each.missing]
+        last = time.monotonic()
+        for number, sample in engine.draw(requests, drawing_of(self.encoder, self.args.sampling)):
+            each, index = places[number]
+            completion = completion_of(each.item.problem, index, sample, self.encoder)
+            each.add(completion)
+            self.progress.draw(completion)
+            if self.journal is not None:
+                self.journal.add(each.item, completion, time.monotonic() - last)
+            last = time.monotonic()
+            if each.is_complete:
+                yield self._grade(each)
+            else:
+                self._tell()
+
+    def _grade(self, asked: Asked) -> Record:
+        [record] = graded([asked.record()], self._grader)
+        self.scores[record.problem.source].update(record)
+        self.progress.grade(record)
+        self._tell()
+        return record
+
+    def _tell(self) -> None:
+        for listener in self.listeners:
+            listener(self.progress)
 
     def finish(self, gather: Callable[[Any], list[Any]]) -> Evaluation:
         """Merge the ranks and return the evaluation, the same on each; the grader's processes end.
@@ -120,6 +160,8 @@ class Evaluator:
             gather: Maps this rank's object to the list of all ranks' objects.
         """
         self._grader.close()
+        if self.journal is not None:
+            self.journal.close()
         records = [record for records in gather(self.records) for record in records]
         # a collective: every rank takes part, with records or without
         estimates = {source: scores.estimates() for source, scores in self.scores.items()}

@@ -21,9 +21,13 @@ class Sample(NamedTuple):
     ids: list[int]
     """Up to and including the stop token."""
     logps: list[float]
-    """Log-probability of each of them in nats, at the sampling temperature and before top-p."""
+    """Log-probability of each of them in nats, at the sampling temperature and before top-p; empty where unknown."""
     stopped: bool
     """Whether it ended by a stop token, and not by the length limit."""
+    text: str | None = None
+    """What it says, without the stop token, where a server gives no tokens; ``ids`` and ``logps`` are then empty."""
+    num_tokens: int | None = None
+    """How many tokens it has, where a server gives none."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Drawing:
     """Keep the smallest set of tokens with this probability; 1 keeps all."""
     max_batch_tokens: int
     """Token budget of one batch: rows x (prompt + max_new_tokens)."""
+    merge: bool = False
+    """Whether the local engine adds adapters to the base's weights meanwhile; see ``sample_groups``."""
 
     def sample(self, ids: list[int], logps: list[float]) -> Sample:
         """Return a completion whose last token ended it."""

@@ -10,51 +10,10 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from lemma.encoding import ChatEncoder
-from lemma.generation.args import SamplingArgs
 from lemma.generation.decode import can_decode, decode
-from lemma.generation.draw import Drawing, Sample, stream_seed
+from lemma.generation.draw import Drawing, Sample
 from lemma.generation.padded import generate_padded
 from lemma.policy.merging import merged
-from lemma.types import GREEDY, Completion, Problem
-
-
-def generate(
-    model: nn.Module,
-    problems: list[Problem],
-    encoder: ChatEncoder,
-    sampling: SamplingArgs,
-    *,
-    merge: bool = False,
-    in_step: bool = False,
-) -> list[list[Completion]]:
-    """Return the completions of each problem, in the order of ``SamplingArgs.samples``.
-
-    Args:
-        model: As for ``sample_groups``.
-        problems: What to ask.
-        encoder: Renders prompts, knows stop tokens, decodes.
-        sampling: How many, and how they are drawn.
-        merge: As for ``sample_groups``.
-        in_step: As for ``sample_groups``.
-    """
-    groups = sample_groups(
-        model,
-        [encoder.encode_prompt(problem.problem) for problem in problems],
-        [[_row_seed(problem, sample, sampling) for sample in sampling.samples] for problem in problems],
-        stop_ids=encoder.stop_ids,
-        pad_id=encoder.pad_id,
-        max_new_tokens=sampling.max_new_tokens,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        max_batch_tokens=sampling.max_batch_tokens,
-        merge=merge,
-        in_step=in_step,
-    )
-    return [
-        [_completion(problem, *pair, encoder) for pair in zip(sampling.samples, group, strict=True)]
-        for problem, group in zip(problems, groups, strict=True)
-    ]
 
 
 @torch.no_grad()
@@ -116,12 +75,3 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
-
-
-def _row_seed(problem: Problem, sample: int, sampling: SamplingArgs) -> int | None:
-    return None if sample == GREEDY else stream_seed(sampling.seed, problem.source, problem.id, sample)
-
-
-def _completion(problem: Problem, number: int, sample: Sample, encoder: ChatEncoder) -> Completion:
-    text = encoder.decode(sample.ids[:-1] if sample.stopped else sample.ids)
-    return Completion(problem.id, problem.source, number, text, len(sample.ids), sample.stopped)

@@ -6,6 +6,7 @@ from torch import nn
 
 from lemma.corpora import CorpusArgs
 from lemma.encoding import ChatEncoder, Examples, longest_example, sequence_lengths
+from lemma.rollouts import Arm
 from lemma.types import InputError, Problem
 
 
@@ -100,3 +101,28 @@ def check_benchmarks(
             f"{longest.source}, problem {longest.id}: a prompt of {length} tokens and {max_new_tokens} new ones do not "
             f"fit into the model's context of {context}. Lower --model.evaluation.sampling.max_new_tokens."
         )
+
+
+def check_arms_context(
+    arms: Sequence[Arm], problems: Sequence[Problem], *, max_new_tokens: int, context: int | None
+) -> None:
+    """Refuse problems whose prompt by some arm, and its completion, may outgrow the context.
+
+    Args:
+        arms: Each makes prompts its own way.
+        problems: The longest ones.
+        max_new_tokens: Tokens of the longest completion.
+        context: Positions of the model, or None for no limit.
+
+    Raises:
+        InputError: Names the problem with the longest prompt, the arm and the flag.
+    """
+    for arm in arms if context is not None else ():
+        prompts = arm.encoder.encode_prompts([problem.problem for problem in problems])
+        length, number = max((len(ids), number) for number, ids in enumerate(prompts))
+        if length + max_new_tokens > context:
+            raise InputError(
+                f"{problems[number].source}, problem {problems[number].id}: a prompt of {length} tokens by the arm "
+                f"{arm.args.name} and {max_new_tokens} new ones do not fit into the model's context of {context}. "
+                "Lower --model.max_new_tokens, or give the arm fewer shots."
+            )

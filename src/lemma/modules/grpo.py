@@ -16,8 +16,9 @@ from lemma.modules.referenced import ReferencedModule
 from lemma.modules.rollout_figures import LossFigures
 from lemma.modules.rollout_objective import RolloutObjective
 from lemma.modules.rollout_source import RolloutSource
-from lemma.modules.sharding import is_sharded, reshard
+from lemma.modules.sharding import reshard
 from lemma.objectives import RolloutLogps
+from lemma.objectives.kl import k3
 from lemma.ops import masked_sum
 from lemma.policy import Policy
 from lemma.policy.reference import evaluating
@@ -55,6 +56,10 @@ class GRPOModule(ReferencedModule):
         sampling: How completions are drawn.
         mask_truncated: Leave completions that were cut off at the length limit out of the loss.
         dynamic_sampling: Times at most that groups alike in correctness are replaced by further problems; 0 for never.
+        sampler_correction: Weigh losses by how much likelier the trainer's policy would have drawn what the engine drew
+            (truncated importance sampling): none, token, sequence, token_mask or sequence_mask; null for token with
+            the served engine and none with the local one.
+        sampler_correction_cap: Largest such weight, at least 1; the masks leave out what is beyond.
         **kwargs: Those of ``ReferencedModule``.
 
     Attributes:
@@ -88,12 +93,16 @@ class GRPOModule(ReferencedModule):
         sampling: RolloutSampling = RolloutSampling(),  # noqa: B008 (frozen)
         mask_truncated: bool = False,
         dynamic_sampling: int = 0,
+        sampler_correction: str | None = None,
+        sampler_correction_cap: float = 2.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         bounds, penalties = (clip_low, clip_high, delta), (kl_coef, kl_estimator, kl_correction, entropy_coef)
         of_advantages = (advantage_scale, advantage_baseline, combine)
-        self.rollout_objective = RolloutObjective(loss_type, *bounds, *penalties, *of_advantages)
+        own_correction = "token" if self.engine_name == "served" else "none"
+        of_sampler = (sampler_correction or own_correction, sampler_correction_cap)
+        self.rollout_objective = RolloutObjective(loss_type, *bounds, *penalties, *of_advantages, *of_sampler)
         check_rewards(rewards)
         RolloutSize(problems_per_rollout, group_size, group_size, num_iterations=num_iterations).check()
         if dynamic_sampling < 0:
@@ -156,9 +165,8 @@ class GRPOModule(ReferencedModule):
             self._source = self._make_source(size)
         self.rollout, self._turn = None, 0
         with torch.no_grad(), self.trainer.precision_plugin.forward_context():
-            self.rollout, figures = self._source.make(
-                self.policy, self.trainer.datamodule, self.global_rank, in_step=is_sharded(self.policy)
-            )
+            self.engine.refresh(self.policy)
+            self.rollout, figures = self._source.make(self.engine, self.trainer.datamodule, self.global_rank)
             self.rollout_number += 1
             start = time.monotonic()
             if size.steps_per_rollout > 1:
@@ -168,6 +176,7 @@ class GRPOModule(ReferencedModule):
                 with self.policy.as_reference():
                     self._score("ref_logps", size)
         reshard(self.policy)
+        figures |= self.engine_figures()
         figures["rollout/seconds/score"] = time.monotonic() - start
         figures["rollout/seconds/train"], self._train_seconds = self._train_seconds, 0.0
         self._rollout_figures = figures
@@ -193,13 +202,14 @@ class GRPOModule(ReferencedModule):
             logps = self.policy(batch, temperature=self.sampling.temperature)
             self.rollout.keep(name, rows, logps)
             if name == "old_logps":
-                self._compare_with_sampler(logps, batch, rows)
+                self._compare_with_sampler(logps, batch)
 
-    def _compare_with_sampler(self, logps: Tensor, batch: RolloutBatch, rows: list[int]) -> None:
+    def _compare_with_sampler(self, logps: Tensor, batch: RolloutBatch) -> None:
         """Note how far the log-probabilities are from those of the engine that sampled."""
-        sampled = self.rollout.sampled_logps(rows).to(logps.device)
-        difference = masked_sum((logps.detach() - sampled).abs(), batch.mask).sum()
-        self._figures.add({"sampler_difference": difference, "sampler_tokens": batch.mask.sum()})
+        logps, sampled = logps.detach(), batch.sampler_logps
+        per_token = {"sampler_difference": (logps - sampled).abs(), "sampler_kl": k3(sampled, logps)}
+        sums = {name: masked_sum(values, batch.mask).sum() for name, values in per_token.items()}
+        self._figures.add({**sums, "sampler_tokens": batch.mask.sum()})
 
     # Training
 
@@ -210,7 +220,7 @@ class GRPOModule(ReferencedModule):
         output = self.policy(batch, temperature=self.sampling.temperature, entropy=entropy)
         logps, entropies = (output, None) if entropy == "none" else output
         if batch.old_logps is None and self._turn == 1:
-            self._compare_with_sampler(logps, batch, self.rollout.micro_batches(len(logps))[0])
+            self._compare_with_sampler(logps, batch)
         rollout = RolloutLogps(
             logps,
             logps.detach() if batch.old_logps is None else batch.old_logps.to(logps.dtype),
@@ -219,6 +229,7 @@ class GRPOModule(ReferencedModule):
             batch.mask,
             batch.advantages.to(logps.dtype),
             batch.counted,
+            batch.sampler_logps.to(logps.dtype),
         )
         share, sums = self.rollout_objective.loss(rollout, batch.window)
         self._figures.add(sums | ({} if entropies is None else {"entropy_tokens": sums["tokens"]}))

@@ -1,32 +1,40 @@
-"""What every objective shares: the policy, its optimiser, adapter-only checkpoints, validation by generation."""
+"""What every objective shares: the policy, its optimiser, adapter-only checkpoints, the loss on held-out data."""
 
 import math
-from typing import Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
 from lemma.encoding import Batch
-from lemma.evaluation import BenchmarkBatch, Evaluation, EvaluationArgs, Evaluator
+from lemma.evaluation import EvaluationArgs
+from lemma.generation import ServedArgs
 from lemma.modules.context import check_benchmarks, check_examples, check_noun, context_length
 from lemma.modules.deepspeed import DeepSpeedShards
 from lemma.modules.fsdp import FlatShards
+from lemma.modules.measured import MeasuredModule
 from lemma.modules.optim import OptimizerArgs, build_optimizer
 from lemma.modules.resume import gather_objects, open_gradients, rng_state, set_open_gradients, set_rng_state
-from lemma.modules.sharding import ShardedStrategy, gradient_norm, is_sharded, reshard
+from lemma.modules.serving import adapter_weights, check_served
+from lemma.modules.sharding import ShardedStrategy, gradient_norm, reshard
 from lemma.objectives import sft_loss
 from lemma.policy import Policy, PolicyArgs
+from lemma.policy.fingerprint import file_sha256, weights_sha256
 from lemma.policy.packing import check_packing
 from lemma.types import InputError
+
+if TYPE_CHECKING:
+    from lemma.generation.served.adapters import AdapterWeights
 
 _STATE_KEY = "lemma"
 
 
-class PolicyModule(LightningModule):
+class PolicyModule(MeasuredModule):
     """Base of the objectives; a subclass names its ``objective`` and implements ``training_step``.
 
     One that needs more than the likelihood says what is measured on held-out data (``held_out_step`` and
@@ -36,12 +44,15 @@ class PolicyModule(LightningModule):
         policy: Base model and adapter.
         optimizer: Optimiser and schedule.
         evaluation: How benchmarks are measured in validation.
+        engine: What draws completions: local, the model at hand; or served, servers that have the base, to which the
+            adapter is brought.
+        served: Which servers, under served.
+
+    Raises:
+        InputError: If what is trained could not be brought to servers.
     """
 
     objective: str
-    trains_on_pairs = False
-    makes_rollouts = False  # whether training batches are asked of the module: ``next_batch() -> Batch``
-    loads_reference = False  # whether a frozen adapter or a second model stands beside the policy
     strict_loading = False  # checkpoints hold trained weights only; on_load_checkpoint checks that none is missing
 
     def __init__(
@@ -49,17 +60,20 @@ class PolicyModule(LightningModule):
         policy: PolicyArgs = PolicyArgs(),  # noqa: B008 (frozen)
         optimizer: OptimizerArgs = OptimizerArgs(),  # noqa: B008
         evaluation: EvaluationArgs = EvaluationArgs(),  # noqa: B008
+        engine: str = "local",
+        served: ServedArgs = ServedArgs(),  # noqa: B008
     ) -> None:
-        super().__init__()
-        self.policy_args = policy
+        super().__init__(policy, evaluation, engine, served)
+        if engine == "served" and policy.method == "full":
+            raise InputError(
+                "model.engine: servers take an adapter's weights, not those of full fine-tuning. Use "
+                "--model.policy.method lora, or --model.engine local."
+            )
         self.optimizer_args = optimizer
-        self.evaluation_args = evaluation
-        self.policy: Policy | None = None
-        self.evaluation: Evaluation | None = None
         self.held_out_loss = MeanMetric()
-        self._evaluator: Evaluator | None = None
         self._window_loss = 0.0
         self._resume: dict[str, Any] | None = None
+        self._adapter_weights: AdapterWeights | None = None
 
     def configure_model(self) -> None:
         """Load base and adapter; Lightning calls this once the strategy is set up, and again for each verb."""
@@ -72,6 +86,18 @@ class PolicyModule(LightningModule):
             if isinstance(strategy, ShardedStrategy):
                 self.policy = strategy.shard(self.policy)
             self._check_context()
+
+    def served_weights(self) -> "AdapterWeights | None":
+        """Return how the adapter is brought to the servers."""
+        if self.engine_name != "served":
+            return None
+        self._adapter_weights = adapter_weights(self.trainer, self.served_args)
+        return self._adapter_weights
+
+    def engine_figures(self) -> dict[str, float]:
+        """Return what there is to log of the engine's last refresh."""
+        weights = self._adapter_weights
+        return {} if weights is None else {"served/probe_difference": weights.difference}
 
     def prepare_policy(self, policy: Policy) -> None:
         """Change a policy that was just loaded; nothing by default."""
@@ -95,13 +121,15 @@ class PolicyModule(LightningModule):
 
     def on_fit_start(self) -> None:
         """Try packing out, before anything is trained with it."""
-        self._check_packing()
+        self._check_start()
 
     def on_validate_start(self) -> None:
         """Try packing out, before the held-out loss is computed with it."""
-        self._check_packing()
+        self._check_start()
 
-    def _check_packing(self) -> None:
+    def _check_start(self) -> None:
+        if self.engine_name == "served":
+            check_served(self.trainer, self.served_args)
         arrangement = self.trainer.datamodule.arrangement
         if arrangement is not None and arrangement.name != "padded":
             vocab_size = self.policy.causal_lm.config.get_text_config().vocab_size
@@ -179,19 +207,9 @@ class PolicyModule(LightningModule):
     # Validation
 
     def on_validation_start(self) -> None:
-        """Make an evaluator for the benchmarks of this run."""
-        data = self.trainer.datamodule
+        """Begin the figures of this validation."""
         self.held_out_loss.reset()
-        self._evaluator = Evaluator(
-            self.evaluation_args, data.benchmarks, data.encoder, self.device, in_step=is_sharded(self.policy)
-        )
-
-    def validation_step(self, batch: Batch | BenchmarkBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Add a held-out batch to the loss, or generate for and grade some benchmark problems."""
-        if isinstance(batch, BenchmarkBatch):
-            self._evaluator.step(self.policy, batch)
-            return
-        self.held_out_step(batch)
+        super().on_validation_start()
 
     def held_out_step(self, batch: Batch) -> None:
         """Add a batch to the held-out loss: by default the negative log-likelihood of a token."""
@@ -204,21 +222,21 @@ class PolicyModule(LightningModule):
         """Return the figures of the held-out data; a collective call."""
         return {"val/loss": float(self.held_out_loss.compute())}
 
-    def on_validation_epoch_end(self) -> None:
-        """Merge ranks, log every figure, keep the evaluation for callbacks that write it down."""
-        figures = {}
-        if self.trainer.datamodule.training is not None and self.trainer.datamodule.training.held_out:
-            figures |= self.held_out_means()
+    def before_finish(self) -> None:
+        """Put back in shares what validation gathered."""
         reshard(self.policy)
-        self.evaluation = self._evaluator.finish(gather_objects)
-        self._evaluator = None
-        figures |= self.evaluation.figures
-        shown = figures.keys() & {
-            "val/loss",
-            *(f"val/{source}/pass@1" for source in self.evaluation.results["benchmarks"]),
+
+    def fingerprint(self, models: list[str] | None) -> dict[str, Any]:
+        """Return what decides a completion: beside sampling, prompt and data, the weights and how they are computed."""
+        policy = {name: value for name, value in asdict(self.policy_args).items() if name not in ("base", "adapter")}
+        path = self.trainer.ckpt_path
+        return {
+            **super().fingerprint(models),
+            "policy": policy,
+            "weights": weights_sha256(self.policy_args),
+            "checkpoint": None if path is None else file_sha256(Path(path)),
+            "precision": self.trainer.precision,
         }
-        self.log_dict({name: value for name, value in figures.items() if name not in shown})
-        self.log_dict({name: figures[name] for name in shown}, prog_bar=True)
 
     # Checkpoints
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from lemma.objectives import alike
 from lemma.types import Verdict
 
-_TOKENS = {"entropy": "entropy_tokens", "sampler_difference": "sampler_tokens"}
+_TOKENS = {"entropy": "entropy_tokens", "sampler_difference": "sampler_tokens", "sampler_kl": "sampler_tokens"}
 """By which sum a figure is divided; all others by ``tokens``."""
 
 

@@ -11,6 +11,7 @@ from lemma.objectives import (
     COMBINATIONS,
     KL_ESTIMATORS,
     RL_LOSSES,
+    SAMPLER_CORRECTIONS,
     SCALES,
     RolloutLogps,
     Window,
@@ -37,6 +38,8 @@ class RolloutObjective:
         advantage_scale: A key of ``SCALES``.
         advantage_baseline: A key of ``BASELINES``.
         combine: A key of ``COMBINATIONS``.
+        sampler_correction: A key of ``SAMPLER_CORRECTIONS``.
+        sampler_correction_cap: Largest weight of it, >= 1.
 
     Raises:
         InputError: If a name is unknown or a value is out of range; it names the key.
@@ -53,6 +56,8 @@ class RolloutObjective:
     advantage_scale: str
     advantage_baseline: str
     combine: str
+    sampler_correction: str = "none"
+    sampler_correction_cap: float = 2.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be computed."""
@@ -62,6 +67,7 @@ class RolloutObjective:
             "advantage_scale": SCALES,
             "advantage_baseline": BASELINES,
             "combine": COMBINATIONS,
+            "sampler_correction": SAMPLER_CORRECTIONS,
         }
         for key, table in tables.items():
             if (value := getattr(self, key)) not in table:
@@ -69,6 +75,11 @@ class RolloutObjective:
         for key in ("kl_coef", "entropy_coef"):
             if not 0 <= (value := getattr(self, key)) < float("inf"):
                 raise InputError(f"model.{key}: expected a finite number of at least 0, but got {value}.")
+        if not 1 <= self.sampler_correction_cap < float("inf"):
+            raise InputError(
+                f"model.sampler_correction_cap: expected a finite number of at least 1, but got "
+                f"{self.sampler_correction_cap}."
+            )
         if self.kl_coef and self.kl_estimator == "k1" and not self.kl_correction:
             raise InputError(
                 "model.kl_estimator: k1 without model.kl_correction has a gradient of 0 on average, and holds nothing "
@@ -98,6 +109,8 @@ class RolloutObjective:
             kl_estimator=self.kl_estimator,
             kl_correction=self.kl_correction,
             entropy_coef=self.entropy_coef,
+            sampler_correction=self.sampler_correction,
+            sampler_correction_cap=self.sampler_correction_cap,
         )
 
     def advantages(self, rewards: Tensor, weights: list[float], groups: Tensor) -> Tensor:

@@ -5,6 +5,7 @@
    many a round as are missing; after the last round those drawn first fill up. Every rank draws as many.
 3. Ranks tell one another rewards, verdicts and lengths; advantages and counts are over the whole rollout.
 4. A completion counts if it has a reward and, with ``mask_truncated``, a stop token ended it.
+5. Where servers fail one rank, all end together, and the stream is where it was before the rollout.
 """
 
 import math
@@ -14,16 +15,20 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor, nn
+from torch import Tensor
 
 from lemma.answers import Grader
 from lemma.datamodule import MathDataModule
+from lemma.encoding import ChatEncoder
+from lemma.generation import Engine
+from lemma.generation.served.errors import ServerError
 from lemma.modules.resume import gather_objects
 from lemma.modules.rollout_figures import GroupFigures, figures_of_rollout
 from lemma.modules.rollout_objective import RolloutObjective
+from lemma.modules.serving import agreed
 from lemma.objectives import total_rewards
 from lemma.rewards import RewardArgs, RewardProcess
-from lemma.rollouts import Group, Rollout, RolloutSampling, RolloutSize, collect
+from lemma.rollouts import Group, Prompt, Rollout, RolloutSampling, RolloutSize, collect
 
 
 class _Drawn(NamedTuple):
@@ -85,21 +90,19 @@ class RolloutSource:
         self.grader.close()
         self._process.close()
 
-    def make(
-        self, policy: nn.Module, data: MathDataModule, rank: int, *, in_step: bool
-    ) -> tuple[Rollout, dict[str, float]]:
+    def make(self, engine: Engine, data: MathDataModule, rank: int) -> tuple[Rollout, dict[str, float]]:
         """Return this rank's part of the next rollout, and the figures of all of it; a collective call.
 
         Args:
-            policy: That draws.
+            engine: Draws from the policy as it is now.
             data: Has the stream of prompts.
             rank: This process.
-            in_step: Whether the weights are sharded.
 
         Raises:
             InputError: If a reward fails that is to stop the run then.
+            AgreedServerError: On every rank, if servers failed one; the stream is as if nothing had been drawn.
         """
-        drawn, own, figures = self._draw(policy, data, rank, in_step)
+        drawn, own, figures = self._draw(engine, data, rank)
         chosen = self._choose(drawn)
         told = [each.figures for each in chosen]
         groups = [own.get(chosen[i].place) or chosen[i].group for i in self.size.share(rank)]
@@ -118,12 +121,13 @@ class RolloutSource:
         return rollout, figures
 
     def _draw(
-        self, policy: nn.Module, data: MathDataModule, rank: int, in_step: bool
+        self, engine: Engine, data: MathDataModule, rank: int
     ) -> tuple[list[_Drawn], dict[int, Group], dict[str, float]]:
         """Return all ranks' groups, this rank's by their places, and what drawing took."""
         drawn: list[_Drawn] = []
         own: dict[int, Group] = {}
         took: list[_Took] = []
+        start = data.stream.state_dict()
         for turn in range(1 + self.dynamic_sampling):
             missing = self.size.problems - sum(each.figures.has_signal for each in drawn)
             if missing <= 0:
@@ -132,31 +136,40 @@ class RolloutSource:
             mine = self.size.share(rank) if turn == 0 else np.arange(rank, number, self.size.ranks)
             draws = data.prompts.draw(number)
             prompts = [draws[i] for i in mine]
-            collected = collect(
-                policy,
-                data.encoder,
-                prompts,
-                self.sampling,
-                group_size=self.size.group_size,
-                seed=self.seed,
-                rewards=self.rewards,
-                grader=self.grader,
-                reward_process=self._process,
-                in_step=in_step,
-            )
-            places = [prompt.place for prompt in prompts]
-            own |= dict(zip(places, collected.groups, strict=True))
-            moves = self.dynamic_sampling > 0
-            found = [_Drawn(place, _told(own[place]), own[place] if moves else None) for place in places]
-            num_tokens = sum(sum(each.figures.lengths) for each in found)
-            mine_took = _Took(collected.seconds, num_tokens, collected.failures, collected.reports)
-            for theirs, their_took in gather_objects((found, mine_took)):
+            try:
+                parts = agreed(lambda prompts=prompts: self._collect(engine, data.encoder, prompts, own))
+            except ServerError:
+                data.stream.load_state_dict(start)
+                raise
+            for theirs, their_took in parts:
                 drawn += theirs
                 took.append(their_took)
         drawn.sort(key=lambda each: each.place)
         for report in dict.fromkeys(line for each in took for line in each.reports):
             rank_zero_warn(report)
         return drawn, own, self._costs(took, len(drawn))
+
+    def _collect(
+        self, engine: Engine, encoder: ChatEncoder, prompts: list[Prompt], own: dict[int, Group]
+    ) -> tuple[list[_Drawn], _Took]:
+        """Return what other ranks are told of the groups of some prompts; the groups go to ``own``."""
+        collected = collect(
+            engine,
+            encoder,
+            prompts,
+            self.sampling,
+            group_size=self.size.group_size,
+            seed=self.seed,
+            rewards=self.rewards,
+            grader=self.grader,
+            reward_process=self._process,
+        )
+        places = [prompt.place for prompt in prompts]
+        own |= dict(zip(places, collected.groups, strict=True))
+        moves = self.dynamic_sampling > 0
+        found = [_Drawn(place, _told(own[place]), own[place] if moves else None) for place in places]
+        num_tokens = sum(sum(each.figures.lengths) for each in found)
+        return found, _Took(collected.seconds, num_tokens, collected.failures, collected.reports)
 
     def _choose(self, drawn: list[_Drawn]) -> list[_Drawn]:
         """Return the groups of the rollout in the order in which they were drawn."""

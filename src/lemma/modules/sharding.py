@@ -222,6 +222,26 @@ def whole_tensors(values: Mapping[str, Any], *, keep: bool = True) -> dict[str, 
     return result
 
 
+def whole_weights(policy: Policy, *, keep: bool = True) -> dict[str, Tensor] | None:
+    """Return what ``Policy.save`` is to write of a sharded policy, and None of another, which can say for itself.
+
+    A collective call.
+
+    Args:
+        policy: Sharded or not.
+        keep: As for ``whole_tensors``.
+    """
+    if not is_sharded(policy):
+        return None
+    if policy.has_adapter:
+        weights = {name: p for name, p in policy.model.named_parameters() if p.requires_grad}
+    else:
+        named = policy.model.named_parameters
+        tied = dict(named(remove_duplicate=False)).keys() - dict(named()).keys()
+        weights = {name: value for name, value in policy.model.state_dict(keep_vars=True).items() if name not in tied}
+    return whole_tensors(weights, keep=keep)
+
+
 def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
     """Return () Euclidean norm of the gradients of all ranks' shares; a collective call where they are sharded.
 

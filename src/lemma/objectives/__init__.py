@@ -12,6 +12,7 @@ from lemma.objectives.advantages import (
 from lemma.objectives.dpo import DPO_LOSSES, PairLogps, PairLoss, check_tunables, implicit_rewards, window_mean
 from lemma.objectives.grpo import RL_LOSSES, RLLoss, RolloutLogps, Window, check_rl_tunables, policy_loss
 from lemma.objectives.kl import KL_ESTIMATORS
+from lemma.objectives.sampler import SAMPLER_CORRECTIONS
 from lemma.objectives.sft import SFT_LOSSES, dft_loss, sft_loss
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "DPO_LOSSES",
     "KL_ESTIMATORS",
     "RL_LOSSES",
+    "SAMPLER_CORRECTIONS",
     "SCALES",
     "SFT_LOSSES",
     "PairLogps",

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from lemma.objectives.kl import KL_ESTIMATORS, k3
+from lemma.objectives.sampler import SAMPLER_CORRECTIONS, sampler_weights
 from lemma.objectives.surrogates import Surrogate, cispo_surrogate, clipped_surrogate, sequence_ratio, token_ratio
 from lemma.ops import masked_sum
 from lemma.types import InputError
@@ -30,6 +31,7 @@ class RolloutLogps(NamedTuple):
         advantages: (N,) no gradient.
         counted: (N,) bool, False for a completion that the loss is not to see: one whose reward is None, a truncated
             one that is left out, one that only fills a turn.
+        sampler_logps: (N, T) what the engine that sampled gives for old_logps; None where nobody asks for it.
     """
 
     logps: Tensor
@@ -39,6 +41,7 @@ class RolloutLogps(NamedTuple):
     mask: Tensor
     advantages: Tensor
     counted: Tensor
+    sampler_logps: Tensor | None = None
 
 
 class Window(NamedTuple):
@@ -144,10 +147,12 @@ def policy_loss(
     kl_estimator: str = "k3",
     kl_correction: bool = True,
     entropy_coef: float = 0.0,
+    sampler_correction: str = "none",
+    sampler_correction_cap: float = 2.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:  # (), {(): ...}
     r"""Return this micro-batch's share of the window's loss, and what there is to log of it.
 
-    .. math:: \mathrm{aggregate}(\ell + \beta k) - \frac{\eta}{\sum_i |y_i|} \sum_{i,t} H_{i,t}
+    .. math:: \mathrm{aggregate}(w \ell + \beta k) - \frac{\eta}{\sum_i |y_i|} \sum_{i,t} H_{i,t}
 
     The shares of all micro-batches of an optimiser step, over accumulation and ranks, add up to the window's loss,
     however it is cut. A micro-batch in which nothing counts has the share 0 and a gradient of zeros.
@@ -165,13 +170,17 @@ def policy_loss(
             the loss's own ratio, before any bound: of each token or, under ``gspo``, of its completion as in TRL; for
             the latter nothing is known to be unbiased.
         entropy_coef: :math:`\eta`, the weight of the mean entropy per token, >= 0; the same for every loss.
+        sampler_correction: A key of ``SAMPLER_CORRECTIONS``: what :math:`w` is; 1 for none. The KL is not weighted, as
+            in TRL.
+        sampler_correction_cap: Largest :math:`w`, >= 1.
 
     Returns:
         The share, and sums over the tokens that count, without gradient: ``tokens`` (their number), ``sequences``
         (completions that count), ``ratio``, ``old_kl`` (KL from the policy that sampled, by k3), ``clip_low``,
         ``clip_high`` and ``clip_delta`` (how many are beyond each bound of the loss); with a reference ``kl`` (as in
-        the loss, even where its weight is 0), with entropies ``entropy``. Summed over micro-batches and ranks and
-        divided by ``tokens``, they are means.
+        the loss, even where its weight is 0), with entropies ``entropy``, with a correction ``sampler_weight`` and
+        ``sampler_beyond_cap`` (how many ratios are beyond the cap). Summed over micro-batches and ranks and divided by
+        ``tokens``, they are means.
 
     Raises:
         ValueError: If what a weight other than 0 belongs to is None.
@@ -180,23 +189,31 @@ def policy_loss(
         raise ValueError(f"Expected `ref_logps` for a `kl_coef` of {kl_coef}, but got None.")
     if entropy_coef and rollout.entropy is None:
         raise ValueError(f"Expected `entropy` for an `entropy_coef` of {entropy_coef}, but got None.")
+    is_corrected = SAMPLER_CORRECTIONS[sampler_correction] is not None
+    if is_corrected and rollout.sampler_logps is None:
+        raise ValueError(f"Expected `sampler_logps` for a `sampler_correction` by {sampler_correction}, but got None.")
     loss = RL_LOSSES[name]
     given = {"clip_low": clip_low, "clip_high": clip_high, "delta": delta}
     tunables = loss.tunables | {key: value for key, value in given.items() if value is not None}
     rollout, mask = _without_uncounted(rollout)
     ratio = loss.ratio(rollout.logps - rollout.old_logps, mask)
     surrogate = loss.surrogate(ratio, rollout.logps, rollout.advantages[:, None], **tunables)
-    kl = None
-    losses = surrogate.losses
+    losses, shown = surrogate.losses, dict(surrogate.bounded)
+    if is_corrected:
+        logps = rollout.old_logps, rollout.sampler_logps
+        weights, beyond = sampler_weights(sampler_correction, *logps, mask, cap=sampler_correction_cap)
+        losses = losses * weights
+        shown |= {"sampler_weight": weights, "sampler_beyond_cap": beyond}
     if rollout.ref_logps is not None:
         kl = KL_ESTIMATORS[kl_estimator](rollout.logps, rollout.ref_logps)
         kl = kl * ratio if kl_correction else kl
+        shown["kl"] = kl
     if kl_coef:
         losses = losses + kl_coef * kl
     share = loss.aggregate(losses, mask, window)
     if entropy_coef:
         share = share - entropy_coef * token_mean(rollout.entropy, mask, window)
-    return share, _figures(rollout, mask, ratio, surrogate, kl)
+    return share, _figures(rollout, mask, ratio, shown)
 
 
 class _Rule(NamedTuple):
@@ -243,17 +260,14 @@ def _without_uncounted(rollout: RolloutLogps) -> tuple[RolloutLogps, Tensor]:
     Filled before any arithmetic, for a NaN times a gradient of 0 would be NaN.
     """
     mask = rollout.mask & rollout.counted[:, None]
-    names = ("logps", "old_logps", "ref_logps", "entropy")
+    names = ("logps", "old_logps", "ref_logps", "entropy", "sampler_logps")
     found = {name: value for name in names if (value := getattr(rollout, name)) is not None}
     filled = {name: value.masked_fill(~mask, 0.0) for name, value in found.items()}
     return rollout._replace(**filled), mask
 
 
-def _figures(
-    rollout: RolloutLogps, mask: Tensor, ratio: Tensor, surrogate: Surrogate, kl: Tensor | None
-) -> dict[str, Tensor]:
-    per_token = {"ratio": ratio, "old_kl": k3(rollout.old_logps, rollout.logps), **surrogate.bounded}
-    per_token |= {} if kl is None else {"kl": kl}
+def _figures(rollout: RolloutLogps, mask: Tensor, ratio: Tensor, shown: dict[str, Tensor]) -> dict[str, Tensor]:
+    per_token = {"ratio": ratio, "old_kl": k3(rollout.old_logps, rollout.logps), **shown}
     per_token |= {} if rollout.entropy is None else {"entropy": rollout.entropy}
     sums = {name: masked_sum(values.detach().to(ratio.dtype), mask).sum() for name, values in per_token.items()}
     return {"tokens": mask.sum(), "sequences": rollout.counted.sum(), **sums}

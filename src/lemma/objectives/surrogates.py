@@ -110,7 +110,7 @@ def cispo_surrogate(
         clip_low: How far below 1 a weight may be, in (0, 1]; 1 for no bound, as the paper ran it.
         clip_high: How far above 1 a weight may be, > 0.
 
-    Reference: MiniMax 2025, arXiv:2506.13585, equations 4 and 5. The default bound of 5 is that of Khatri et al. 2025,
+    Reference: MiniMax 2025, arXiv:2506.13585, section 3.1. The default bound of 5 is that of Khatri et al. 2025,
     arXiv:2510.13786 (ScaleRL).
     """
     low, high = 1 - clip_low, 1 + clip_high

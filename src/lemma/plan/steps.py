@@ -2,6 +2,33 @@
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class SampledBatch(NamedTuple):
+    """The most that is sampled at once on one device.
+
+    Attributes:
+        rows: Completions.
+        length: Tokens of each, its prompt included.
+    """
+
+    rows: int
+    length: int
+
+
+class Work(NamedTuple):
+    """What a run computes on one device.
+
+    Attributes:
+        text: Batches, lengths and steps, in lines.
+        positions: Tokens of the largest micro-batch, padding included.
+        sampled: What is sampled for training; None where nothing is.
+    """
+
+    text: str
+    positions: int
+    sampled: SampledBatch | None = None
 
 
 @dataclass(frozen=True)
@@ -37,9 +64,32 @@ class Steps:
     @property
     def total(self) -> int | None:
         """Return the optimiser steps of the run, or None if they depend on data that has not been read."""
-        by_epochs = None
-        if self.max_epochs is not None and self.per_epoch is not None:
-            by_epochs = self.max_epochs * self.per_epoch
-        if self.max_epochs is not None and by_epochs is None:
-            return None
-        return min((bound for bound in (self.max_steps, by_epochs) if bound is not None), default=None)
+        return total_steps(self.per_epoch, max_steps=self.max_steps, max_epochs=self.max_epochs)
+
+
+def total_steps(per_epoch: int | None, *, max_steps: int | None, max_epochs: int | None) -> int | None:
+    """Return the optimiser steps of a run, or None if they depend on data that has not been read.
+
+    Args:
+        per_epoch: Optimiser steps of an epoch, or None where the data has not been read.
+        max_steps: Optimiser steps after which training ends, or None.
+        max_epochs: Epochs after which it ends, or None.
+    """
+    if max_epochs is not None and per_epoch is None:
+        return None
+    by_epochs = None if max_epochs is None else max_epochs * per_epoch
+    return min((bound for bound in (max_steps, by_epochs) if bound is not None), default=None)
+
+
+def run_text(total: int | None, *, max_steps: int | None, max_epochs: int | None) -> str:
+    """Return a line on when the run ends.
+
+    Args:
+        total: Of ``total_steps``.
+        max_steps: As there.
+        max_epochs: As there.
+    """
+    bounds = [f"{max_epochs} epochs"] if max_epochs is not None else []
+    bounds += [f"at most {max_steps:,} optimiser steps"] if max_steps is not None else []
+    end = f"{total:,} optimiser steps" if total is not None else ", ".join(bounds) or "without end"
+    return f"The run: {end}."

@@ -49,6 +49,17 @@ def state_beyond_attention(config: "PreTrainedConfig") -> str | None:
     return None
 
 
+def cached_elements(config: "PreTrainedConfig") -> int:
+    """Return the keys and values that a token leaves in the cache, in numbers, of all layers of attention together.
+
+    Args:
+        config: Of the whole model; a sliding window counts as if it kept every token.
+    """
+    text = config.get_text_config()
+    kinds = getattr(text, "layer_types", None) or ["full_attention"] * text.num_hidden_layers
+    return 2 * _key_width(text) * sum(kind in _STATELESS_LAYERS for kind in kinds)
+
+
 def attention_break_even(config: "PreTrainedConfig") -> float:
     r"""Return the row length at which attention costs as much as a decoder layer's matrices, in tokens.
 
@@ -61,8 +72,16 @@ def attention_break_even(config: "PreTrainedConfig") -> float:
     """
     text = config.get_text_config()
     hidden, heads = text.hidden_size, text.num_attention_heads
-    head_size = getattr(text, "head_dim", None) or hidden // heads
-    queries, keys = heads * head_size, (getattr(text, "num_key_value_heads", None) or heads) * head_size
+    queries, keys = heads * _head_size(text), _key_width(text)
     inner = getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * hidden
     elements = 2 * hidden * (queries + keys) + 3 * hidden * inner
     return 4 * elements / (14 * queries)
+
+
+def _head_size(text: "PreTrainedConfig") -> int:
+    return getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+
+
+def _key_width(text: "PreTrainedConfig") -> int:
+    """Return the width of all key heads of a layer together."""
+    return (getattr(text, "num_key_value_heads", None) or text.num_attention_heads) * _head_size(text)

@@ -31,6 +31,16 @@ def weights_sha256(args: PolicyArgs) -> str:
     return digest.hexdigest()
 
 
+def file_sha256(path: Path) -> str:
+    """Return a hash of a file's bytes, or of those of every file in a folder."""
+    digest = hashlib.sha256()
+    for each in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if each.is_file():
+            with each.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
 def _add_folder(digest: "hashlib._Hash", folder: Path) -> None:
     for path in sorted(path for pattern in _FILES for path in folder.glob(pattern)):
         with path.open("rb") as stream:

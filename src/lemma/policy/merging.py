@@ -31,10 +31,10 @@ def merged(model: nn.Module) -> Iterator[bool]:
             or adapters that are off, or of another kind than LoRA (DoRA and rsLoRA among it) of linear layers.
     """
     layers = _lora_layers(model)
-    if not layers or not _mergeable(model, layers):
+    if not layers or _autocasts(layers) or not _mergeable(model, layers):
         yield False
         return
-    parameters = [parameter for layer in layers for parameter in layer.get_base_layer().parameters(recurse=False)]
+    parameters = _base_parameters(layers)
     before = [parameter.data for parameter in parameters]
     caches = [dict(layer._caches) for layer in layers]  # DoRA keeps there what its own way back would need
     try:
@@ -52,6 +52,20 @@ def merged(model: nn.Module) -> Iterator[bool]:
             layer._caches = cache
 
 
+def merged_bytes(model: nn.Module) -> int:
+    """Return the bytes of what ``merged`` copies outside autocast; 0 where it would not merge.
+
+    Args:
+        model: A policy, or a PEFT model; may be on the meta device.
+    """
+    layers = _lora_layers(model)
+    return sum(p.nbytes for p in _base_parameters(layers)) if layers and _mergeable(model, layers) else 0
+
+
+def _base_parameters(layers: "list[Linear]") -> list[nn.Parameter]:
+    return [parameter for layer in layers for parameter in layer.get_base_layer().parameters(recurse=False)]
+
+
 def _lora_layers(model: nn.Module) -> "list[Linear]":
     """Return the adapted layers of a model; none where one of them is of a kind that is not merged here."""
     from peft.tuners.lora import Linear
@@ -61,6 +75,10 @@ def _lora_layers(model: nn.Module) -> "list[Linear]":
     return layers if all(type(layer) is Linear for layer in layers) else []
 
 
+def _autocasts(layers: "list[Linear]") -> bool:
+    return torch.is_autocast_enabled(layers[0].get_base_layer().weight.device.type)
+
+
 def _mergeable(model: nn.Module, layers: "list[Linear]") -> bool:
     owners: dict[nn.Parameter, int] = {}
     for module in model.modules():
@@ -68,7 +86,7 @@ def _mergeable(model: nn.Module, layers: "list[Linear]") -> bool:
             if parameter is not None:
                 owners[parameter] = owners.get(parameter, 0) + 1
     weights = [layer.get_base_layer().weight for layer in layers]
-    return not torch.is_autocast_enabled(weights[0].device.type) and all(
+    return all(
         type(weight) is nn.Parameter
         and weight.dtype in _WIDE
         and weight.ndim == 2  # a share of a sharded one is flat

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from lemma.policy.architecture import load_config
+from lemma.policy.architecture import cached_elements, load_config
 from lemma.policy.args import PolicyArgs
 from lemma.policy.load import wrap_fresh, wrap_lora
+from lemma.policy.merging import merged_bytes
 from lemma.policy.multimodal import modules_beside_text
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class PolicySizes:
         mlp: Width inside the feed-forward network.
         gated: Whether that is a gated one, of three matrices.
         vocab: Tokens of the head.
+        cached: Keys and values that a token leaves in the cache, of all layers together.
+        merged: Bytes of the weights that are copied while the adapter is merged (``policy.merging``), 0 if it is not.
     """
 
     frozen: list[tuple[int, int]]
@@ -47,6 +50,8 @@ class PolicySizes:
     mlp: int
     gated: bool
     vocab: int
+    cached: int
+    merged: int
 
     @property
     def num_trained(self) -> int:
@@ -120,6 +125,8 @@ def policy_sizes(model: nn.Module, args: PolicyArgs) -> PolicySizes:
         mlp=mlp,
         gated=sum(rows == mlp for rows, _ in shapes) >= 2 * config.num_hidden_layers,
         vocab=config.vocab_size,
+        cached=cached_elements(base.config),
+        merged=0 if stored_in_bits else merged_bytes(model),
     )
 
 

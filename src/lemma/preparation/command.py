@@ -1,4 +1,4 @@
-"""Decides how a tool reads the configuration of a run: as `lemma fit` does, of which only the data is then made."""
+"""Decides how a tool reads the configuration of a run: as `lemma fit` does, without a trainer or any weights."""
 
 import logging
 import sys
@@ -12,10 +12,10 @@ from lemma.cli import LemmaCLI, LemmaParser, input_error, quieten
 from lemma.datamodule import MathDataModule
 from lemma.modules import PolicyModule
 
-_DEFAULT_MODEL = {"class_path": "lemma.modules.SFTModule"}  # on the tiny policy; of a model only the tokenizer is used
+_DEFAULT_MODEL = {"class_path": "lemma.modules.SFTModule"}  # on the tiny policy
 
 
-class _DataCLI(LemmaCLI):
+class _RunCLI(LemmaCLI):
     """The keys of ``lemma fit`` beside the tool's own; no trainer is made and no weights are loaded."""
 
     options: type
@@ -33,14 +33,22 @@ class _DataCLI(LemmaCLI):
         parser.set_defaults({"model": _DEFAULT_MODEL})
 
     def instantiate_classes(self) -> None:
-        """Make the data and the options."""
+        """Make the module, the data and the options."""
         self.config_init = self.parser.instantiate_classes(self.config)
-        self.datamodule = self.config_init.data
+        self.model, self.datamodule = self.config_init.model, self.config_init.data
         self.made = self.options(**{field.name: self.config_init[field.name] for field in fields(self.options)})
 
 
 def configured_data(options: type, description: str, args: list[str] | None = None) -> tuple[MathDataModule, Any]:
-    """Return the data of a configuration, not yet set up, and the tool's own options.
+    """Return the data of a configuration, not yet set up, and the tool's own options; see ``configured_run``."""
+    _, data, made = configured_run(options, description, args)
+    return data, made
+
+
+def configured_run(
+    options: type, description: str, args: list[str] | None = None
+) -> tuple[PolicyModule, MathDataModule, Any]:
+    """Return module and data of a configuration, not yet set up, and the tool's own options.
 
     Args:
         options: Dataclass of the tool's arguments; no field may be called as a key of ``lemma fit``.
@@ -50,7 +58,7 @@ def configured_data(options: type, description: str, args: list[str] | None = No
     Raises:
         ValueError: If a value is refused; ``run_tool`` makes a line of it.
     """
-    named = type("DataCLI", (_DataCLI,), {"options": options})
+    named = type("RunCLI", (_RunCLI,), {"options": options})
     cli = named(
         PolicyModule,
         MathDataModule,
@@ -64,7 +72,7 @@ def configured_data(options: type, description: str, args: list[str] | None = No
         parser_class=LemmaParser,
         auto_configure_optimizers=False,
     )
-    return cli.datamodule, cli.made
+    return cli.model, cli.datamodule, cli.made
 
 
 def run_tool(name: str, run: Callable[[], None], *, verbose: bool) -> None:

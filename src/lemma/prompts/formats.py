@@ -86,12 +86,13 @@ class _Parts(NamedTuple):
 _LINE_BREAK = re.compile(r"\s*\n\s*")
 _HASHES = re.compile(r"\n?####(?P<answer>[^\n]*)")
 _VALUE = re.compile(r"[-+$\\(.0-9]\S*")
+_ANSWER_TAG = re.compile(r"</?answer>", re.IGNORECASE)
 _TAGGED = re.compile(r"\n?<answer>(?P<answer>(?:(?!</?answer>).)*)</answer>", re.DOTALL | re.IGNORECASE)
 _MARKS = re.compile(r"<reasoning>\n?|\n?</reasoning>|</?answer>|####[ \t]*(?=[-+$]*[0-9.,])", re.IGNORECASE)
 
 
 def _read_boxed(text: str) -> _Parts | None:
-    extraction = extract_answer(text)
+    extraction = extract_answer(_ANSWER_TAG.sub("", text))  # in which a box could lose to what the tag holds
     if extraction is None or extraction.strategy != "boxed":
         return None
     ending = _closing_line(extraction.answer)

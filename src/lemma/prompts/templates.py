@@ -21,7 +21,8 @@ class PromptArgs:
 
     template: str = "basic"
     """Name of the user message's template: bare, basic, step_by_step, structured, detailed_reasoning, few_shot, expert,
-    five_steps, competition, or one of ``file``."""
+    five_steps, competition, equations_first, backwards, estimate_first, state_rules, premises, solve_twice, or one of
+    ``file``."""
     system: str = "none"
     """Name of the system prompt: none, tutor, expert, five_steps, tags, or one of ``file``."""
     answer_format: str = "boxed"

@@ -17,6 +17,7 @@ class RolloutBatch(Batch):
         ref_logps: (N, T) float32, the reference's of each token, where ``Batch`` has sums; None where there are none.
         advantages: (N,) float32.
         counted: (N,) bool, False for completions that the loss is not to see.
+        sampler_logps: (N, T) float32, what the engine that drew the completions says of each token, 0 beyond the end.
         window: Counts of the optimiser step, over micro-batches and ranks.
     """
 
@@ -27,6 +28,7 @@ class RolloutBatch(Batch):
         ref_logps: Tensor | None,
         advantages: Tensor,
         counted: Tensor,
+        sampler_logps: Tensor,
         window: Window,
         **layout,
     ) -> None:
@@ -34,6 +36,7 @@ class RolloutBatch(Batch):
         self.old_logps = old_logps
         self.advantages = advantages
         self.counted = counted
+        self.sampler_logps = sampler_logps
         self.window = window
 
     @classmethod

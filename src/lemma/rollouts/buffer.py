@@ -141,6 +141,7 @@ class Rollout:
             ref_logps=self._kept("ref_logps", place, batch.mask),
             advantages=self.advantages[place],
             counted=self.counted[place],
+            sampler_logps=self.sampled_logps(rows),
             window=Window(sequences, tokens, self.max_length),
         )
         rollout_batch.window_sources = torch.stack(corpora).numpy() if corpora else None

@@ -2,7 +2,8 @@
 
 1. A completion's random stream is seeded by the run's seed, the place of its problem in the stream of prompts, source
    and problem id, and its number in the group.
-2. Adapters are merged into the base while sampling, where that is exact (``lemma.policy.merging``).
+2. An engine draws: the policy at hand, with adapters merged into the base where that is exact
+   (``lemma.policy.merging``), or servers.
 3. The grader's verdicts are what the reward for correctness is computed from, and what figures of accuracy count.
 """
 
@@ -11,11 +12,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from torch import nn
-
 from lemma.answers import Grader
 from lemma.encoding import ChatEncoder
-from lemma.generation import Sample, sample_groups, stream_seed
+from lemma.generation import Drawing, Engine, Request, Sample, drawing_of, stream_seed
+from lemma.generation.served.errors import ServerError
 from lemma.rewards import RewardArgs, RewardProcess, RewardTable, compute_rewards
 from lemma.rollouts.groups import Group
 from lemma.rollouts.sampling import RolloutSampling
@@ -57,7 +57,7 @@ class Collected(NamedTuple):
 
 
 def collect(
-    policy: nn.Module,
+    engine: Engine,
     encoder: ChatEncoder,
     prompts: Sequence[Prompt],
     sampling: RolloutSampling,
@@ -67,12 +67,11 @@ def collect(
     rewards: Sequence[RewardArgs],
     grader: Grader,
     reward_process: RewardProcess,
-    in_step: bool = False,
 ) -> Collected:
     """Return a group for each prompt.
 
     Args:
-        policy: That draws; put in evaluation mode meanwhile.
+        engine: Draws from the policy as it was last told; a collective call where its weights are sharded.
         encoder: Knows stop tokens, decodes.
         prompts: This rank's; none gives no groups.
         sampling: How completions are drawn.
@@ -81,28 +80,33 @@ def collect(
         rewards: K rewards.
         grader: Of answers.
         reward_process: Where users' reward functions run.
-        in_step: Whether the weights are sharded, so that all ranks must call this together.
 
     Raises:
         InputError: If a reward fails that is to stop the run then, or a gold answer is empty.
+        ServerError: If servers give up on a completion, or do not say which tokens they drew, and how likely.
     """
     start = time.monotonic()
-    samples = sample_groups(
-        policy,
-        [prompt.ids for prompt in prompts],
-        [[_seed(seed, prompt, number) for number in range(group_size)] for prompt in prompts],
-        stop_ids=encoder.stop_ids,
-        pad_id=encoder.pad_id,
-        max_new_tokens=sampling.max_new_tokens,
-        temperature=sampling.temperature,
-        max_batch_tokens=sampling.max_batch_tokens,
-        merge=True,
-        in_step=in_step,
-    )
+    requests = [Request(prompt.ids, _seed(seed, prompt, number)) for prompt in prompts for number in range(group_size)]
+    flat = _draw(engine, requests, drawing_of(encoder, sampling, merge=True))
+    samples = [flat[first : first + group_size] for first in range(0, len(flat), group_size)]
     drawn = time.monotonic()
     groups, table = _graded(prompts, samples, encoder, sampling.max_new_tokens, rewards, grader, reward_process)
     seconds = {"generate": drawn - start, "grade": time.monotonic() - drawn}
     return Collected(groups, seconds, table.num_failures, table.report())
+
+
+def _draw(engine: Engine, requests: list[Request], drawing: Drawing) -> list[Sample]:
+    """Return the completions in the order of their requests."""
+    samples: dict[int, Sample] = {}
+    for number, sample in engine.draw(requests, drawing):
+        if not sample.ids or len(sample.logps) != len(sample.ids):
+            raise ServerError(
+                "model.engine: rollouts need the tokens that a server drew, and their log-probabilities at the "
+                "temperature of model.sampling, but it does not give both. vLLM does, by return_token_ids (0.10.2 and "
+                "later); where model.sampling.temperature is not 1, start it with --logprobs-mode processed_logprobs."
+            )
+        samples[number] = sample
+    return [samples[number] for number in range(len(requests))]
 
 
 def _seed(seed: int, prompt: Prompt, number: int) -> int:

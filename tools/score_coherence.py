@@ -1,0 +1,201 @@
+"""Measure how well coherence tells right from wrong: python tools/score_coherence.py runs/sft/validate/records.jsonl
+
+Takes an evaluation's records, or rows of any file (JSON Lines, JSON, CSV, Parquet) whose columns are named; rows of the
+same problem are its trajectories, and several completion columns are several arms of the same problems:
+
+    python tools/score_coherence.py outputs.jsonl --completions response --answer gold --labels recorded_correct
+
+Prints, for s_end, s_path with its two parts, and their mean, for how many trajectories each is defined, and the area
+under the ROC curve with its 95 % interval (bootstrap over problems): over all pairs of a right and a wrong one, and
+over those of the same problem, which is what a preference pair is. Needs no GPU.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+from tabulate import tabulate
+from tqdm import tqdm
+
+from lemma.answers import GRADER_VERSION, Graded, Grader
+from lemma.answers.extract import FLEXIBLE_STRATEGIES
+from lemma.evaluation.outputs import Columns, Outputs, read_outputs
+from lemma.files import write_json
+from lemma.metrics.separation import Separation, separation
+from lemma.rewards.coherence import Coherence, CoherenceArgs, Trajectory, score_group
+from lemma.types import InputError, Verdict
+
+SCORES = {"s_end": "end", "s_path": "path", "  agreement": "agreement", "  truth": "truth", "s_wm": "mean"}
+_COLUMNS = {
+    "problem": ("problem", "column of the question"),
+    "answer": ("answer", "column of the gold answer"),
+    "id": (None, "column that says which rows are of one problem"),
+    "source": (None, "column of the benchmark's name; by default the file's name"),
+}
+"""Name → default and help."""
+
+
+@dataclass
+class Sample:
+    """A trajectory with what is known of it.
+
+    Attributes:
+        arm: Column that it comes from.
+        text: The completion.
+        label: Somebody else's judgement, or None.
+        grade: Lemma's.
+    """
+
+    arm: str
+    text: str
+    label: bool | None
+    grade: Graded
+
+    def right(self, flexible: bool) -> bool | None:
+        """Return the label or else the verdict; None where the grader ran out of time."""
+        verdict = self.grade.flexible_verdict if flexible else self.grade.verdict
+        if self.label is not None:
+            return self.label
+        return None if verdict is Verdict.TIMEOUT else verdict is Verdict.CORRECT
+
+    def prediction(self, flexible: bool) -> str | None:
+        """Return the answer that votes."""
+        guessed = self.grade.strategy in FLEXIBLE_STRATEGIES
+        return None if guessed and not flexible else self.grade.prediction
+
+
+def run(arguments: Namespace) -> None:
+    """Read, score and report.
+
+    Raises:
+        InputError: If something cannot be read or no problem has two trajectories.
+    """
+    path = Path(arguments.outputs)
+    columns = Columns(**{name: arguments[name] for name in ("completions", "labels", *_COLUMNS)})
+    found = read_outputs(path, columns, extract_gold=arguments.extract_gold, on_bad_row=arguments.on_bad_row)
+    args: CoherenceArgs = arguments.coherence
+    seconds = {}
+    with Grader(arguments.num_workers) as grader:
+        start = time.perf_counter()
+        problems = graded_problems(found, grader)
+        seconds["grade"] = time.perf_counter() - start
+        start = time.perf_counter()
+        scored = [
+            score_problem(samples, grader, args, flexible=arguments.flexible)
+            for samples in tqdm(problems, desc="score", unit="problem")
+        ]
+        seconds["score"] = time.perf_counter() - start
+    figures = report(problems, scored, flexible=arguments.flexible, seed=arguments.seed)
+    num_trajectories = sum(map(len, problems))
+    print(f"\n{table(figures)}")
+    print(
+        f"{len(problems)} problems, {num_trajectories} trajectories. Graded in {seconds['grade']:.1f} s, scored in "
+        f"{seconds['score']:.1f} s ({8000 * seconds['score'] / num_trajectories:.1f} s for 1,000 problems x 8)."
+    )
+    if arguments.json is not None:
+        settings = {"outputs": str(path), "flexible": arguments.flexible, "coherence": asdict(args)}
+        counts = {"problems": len(problems), "trajectories": num_trajectories, "seconds": seconds}
+        write_json(Path(arguments.json), {"grader_version": GRADER_VERSION, **settings, **counts, "scores": figures})
+
+
+def graded_problems(found: Sequence[Outputs], grader: Grader) -> list[list[Sample]]:
+    """Return the trajectories of each problem, those of several columns together.
+
+    Raises:
+        InputError: If no problem has two.
+    """
+    problems: dict[tuple[str, ...], list[Sample]] = {}
+    total = sum(len(record.completions) for outputs in found for record in outputs.records)
+    with tqdm(total=total, desc="grade", unit="completion") as bar:
+        for outputs in found:
+            for record, labels in zip(outputs.records, outputs.labels, strict=True):
+                golds = [record.problem.answer] * len(record.completions)
+                grades = grader.grade_texts(golds, record.completions)
+                rows = zip(record.completions, labels, grades, strict=True)
+                key = (*record.key, record.problem.problem)
+                problems.setdefault(key, []).extend(Sample(outputs.name, *row) for row in rows)
+                bar.update(len(grades))
+    if all(len(samples) < 2 for samples in problems.values()):
+        raise InputError("no problem has two trajectories: nothing can be coherent with another.")
+    return list(problems.values())
+
+
+def score_problem(samples: Sequence[Sample], grader: Grader, args: CoherenceArgs, *, flexible: bool) -> list[Coherence]:
+    """Return the coherence of the trajectories of one problem; the gold answer has no part in it."""
+    classes = grader.group([sample.prediction(flexible) for sample in samples])
+    return score_group(
+        [Trajectory(sample.text, label, sample.arm) for sample, label in zip(samples, classes, strict=True)], args
+    )
+
+
+def report(
+    problems: Sequence[Sequence[Sample]], scored: Sequence[Sequence[Coherence]], *, flexible: bool, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Return for each score where it is defined, and how it separates."""
+    rows = [
+        (number, sample.right(flexible), coherence)
+        for number, (samples, group) in enumerate(zip(problems, scored, strict=True))
+        for sample, coherence in zip(samples, group, strict=True)
+        if sample.right(flexible) is not None
+    ]
+    figures = {}
+    for name, attribute in tqdm(SCORES.items(), desc="bootstrap", unit="score"):
+        values = [(number, right, getattr(one, attribute)) for number, right, one in rows]
+        known = [row for row in values if row[2] is not None]
+        numbers, labels, defined = zip(*known, strict=True) if known else ((), (), ())
+        figures[name.strip()] = {
+            "defined": len(known),
+            "of": len(rows),
+            "right": sum(labels),
+            "auroc": asdict(separation(defined, labels, numbers, within=False, seed=seed)),
+            "auroc_within": asdict(separation(defined, labels, numbers, within=True, seed=seed)),
+        }
+    return figures
+
+
+def table(figures: dict[str, dict[str, Any]]) -> str:
+    """Return the report as a table for a terminal."""
+    rows = []
+    for name in SCORES:
+        one = figures[name.strip()]
+        areas = [_interval(one[key]) for key in ("auroc", "auroc_within")]
+        rows.append([name, f"{one['defined']:,} of {one['of']:,}", f"{one['right']:,}", *areas])
+    headers = ["score", "defined for", "right", "AUROC [95 %]", "within a problem [95 %]"]
+    return tabulate(rows, headers, disable_numparse=True, preserve_whitespace=True)
+
+
+def _interval(area: dict[str, float | None]) -> str:
+    one = Separation(**area)
+    if one.value is None:
+        return "-"
+    return f"{one.value:.3f}" + ("" if one.low is None else f" [{one.low:.3f}, {one.high:.3f}]")
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("outputs", help="file of outputs, or a records.jsonl, whose columns need not be named")
+    parser.add_argument("--completions", nargs="+", default=["completion"], help="columns: a text or a list of texts")
+    parser.add_argument(
+        "--labels", nargs="*", default=[], help="columns of true, false or null, one a completion column"
+    )
+    for name, (default, text) in _COLUMNS.items():
+        parser.add_argument(f"--{name}", default=default, help=text)
+    parser.add_argument("--extract_gold", action="store_true", help="the gold stands at the end of a worked solution")
+    parser.add_argument("--on_bad_row", choices=["error", "skip"], default="error", help="what an unreadable row does")
+    parser.add_argument("--flexible", action="store_true", help="the last number or formula is an answer, too")
+    parser.add_class_arguments(CoherenceArgs, "coherence")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    parser.add_argument("--num_workers", type=int, default=1, help="processes that compare answers symbolically")
+    parser.add_argument("--json", default=None, help="file to write the figures into")
+    return parser
+
+
+if __name__ == "__main__":
+    try:
+        run((parser := _parser()).instantiate_classes(parser.parse_args()))
+    except InputError as error:
+        sys.exit(f"score_coherence: error: {error}")
