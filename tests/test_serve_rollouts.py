@@ -213,8 +213,8 @@ def test_an_open_port_without_a_key_is_warned_of_and_the_key_is_never_shown(monk
 
 
 def test_an_address_of_six_parts_stands_in_brackets():
-    assert launch(*TINY, "--host=::1").url == "http://[::1]:8000"
-    assert launch(*TINY, "--host=::1").notes == []
+    made = launch(*TINY, "--host=::1")
+    assert (made.url, made.notes) == ("http://[::1]:8000", [])
 
 
 @pytest.fixture

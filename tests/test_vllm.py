@@ -41,9 +41,9 @@ def url(tmp_path_factory) -> Iterator[str]:
     command += ["--env", ENV, "--port", "0", "--cpu_cache", "1", "--log", str(log)]
     tool = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
-        shown = [line for line in iter(tool.stdout.readline, "") if "--model.served.urls" in line][:1]
-        assert shown, log.read_text()
-        yield shown[0].split("[")[1].split("]")[0]
+        shown = next((line for line in iter(tool.stdout.readline, "") if "--model.served.urls" in line), None)
+        assert shown is not None, log.read_text()
+        yield shown.split("[")[1].split("]")[0]
     finally:
         tool.send_signal(signal.SIGTERM)
         tool.wait(60)

@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_function_arguments(build_preferences, skip={"trajectories", "pairs", "coherence"}, as_group=False)
     parser.add_class_arguments(PairingArgs, "pairs")
     parser.add_class_arguments(CoherenceArgs, "coherence")
-    arguments = parser.instantiate_classes(parser.parse_args())
+    arguments = parser.instantiate(parser.parse_args())
     del arguments["config"]
     report, warnings = build_preferences(**arguments)
     print("\n".join(["", *report.lines(), pairs_table(report)]))

@@ -14,6 +14,7 @@ from lemma.types import InputError, Problem
 TEMPLATES = (
     *("bare", "basic", "step_by_step", "structured", "detailed_reasoning"),
     *("few_shot", "expert", "five_steps", "competition"),
+    *("equations_first", "backwards", "estimate_first", "state_rules", "premises", "solve_twice"),
 )
 SYSTEMS = ("none", "tutor", "expert", "five_steps", "tags")
 FORMATS = ("boxed", "gsm8k", "tags")

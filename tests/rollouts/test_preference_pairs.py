@@ -177,6 +177,7 @@ def test_scores_and_rewards_of_a_file_are_taken_as_they_are_unless_they_are_to_b
         ({"rewards": [1, 2, float("nan")]}, "`rewards`: expected numbers, but got nan"),
         ({"scores": [{"s_wm": 1}] * 3}, "`scores`: expected objects with s_end, s_path, s_cf, s_wm"),
         ({"completions": ["a", "b", "\ud800"]}, r"`completions\[2\]`: expected Unicode"),
+        ({"problem_id": "\ud800"}, "`problem_id`: expected Unicode"),
         ({"votes": None}, "`votes`: expected list"),
     ],
 )

@@ -5,7 +5,6 @@ import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from lemma.assets import resolve_base
 from lemma.datamodule import MathDataModule
@@ -98,11 +97,6 @@ def flags(launch: Launch) -> str:
     if os.environ.get("VLLM_API_KEY"):
         shown += ["--model.served.api_key_env", "VLLM_API_KEY"]
     return shlex.join(shown)
-
-
-def port_of(launch: Launch) -> int:
-    """Return the port of a server."""
-    return urlsplit(launch.url).port
 
 
 def _longest(model: PolicyModule, data: MathDataModule) -> int:

@@ -1,5 +1,6 @@
 """Shows what each arm earns while trajectories are drawn, and makes one file of those of all ranks."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from tabulate import tabulate
 
 from lemma.callbacks.records import evaluation_folder
-from lemma.evaluation import merge_rows, remove_row_files
+from lemma.evaluation import find_rows, remove_row_files, write_rows
 from lemma.files import keep_previous
 from lemma.modules.trajectories import KIND
 from lemma.rollouts import checked_row
@@ -49,28 +50,25 @@ class TrajectoryFiles(Callback):
         if trainer.fast_dev_run:
             return
         folder = evaluation_folder(trainer)
-        path, table = folder / f"{KIND}.jsonl", ArmsTable([arm.name for arm in pl_module.arms], pl_module.bandit.by)
-
-        def place(row: Any) -> int | None:
-            if checked_row(row) is None:
-                return None
-            table.add(row)
-            return row["place"]
-
-        keep_previous(path)
-        places = merge_rows(folder, KIND, place, path)
+        path = folder / f"{KIND}.jsonl"
+        found = find_rows(folder, KIND, lambda row: None if checked_row(row) is None else row["place"])
         num_problems = trainer.predict_dataloaders.num_problems(int(sum(trainer.num_predict_batches)))
-        if missing := num_problems - len(set(places) & set(range(num_problems))):
-            path.unlink()
+        if missing := len(set(range(num_problems)) - found.keys()):
             raise InputError(
                 f"{folder}: {missing} of {num_problems} problems are in no file here. Do all nodes share this folder?"
             )
+        keep_previous(path)
+        write_rows(path, found)
         remove_row_files(folder, KIND)
+        table = ArmsTable([arm.name for arm in pl_module.arms], pl_module.bandit.by)
+        with path.open("rb") as lines:
+            for line in lines:
+                table.add(json.loads(line))
         rank_zero_info(f"\n{table}\nTrajectories: {path}")
 
 
 class ArmsTable:
-    """Pulls, share correct and mean reward of each arm, over all problems and, where there are several, in each context.
+    """Pulls, share correct and mean reward of each arm, over all problems and in each context if there are several.
 
     Args:
         arms: Their names.

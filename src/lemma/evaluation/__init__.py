@@ -22,10 +22,11 @@ from lemma.evaluation.results import Evaluation, evaluation_of, tier
 from lemma.evaluation.row_files import (
     RowFile,
     earlier_rows,
+    find_rows,
     json_fingerprint,
-    merge_rows,
     remove_row_files,
     set_aside_others,
+    write_rows,
 )
 from lemma.evaluation.runs import Run, load_run
 from lemma.evaluation.scores import BenchmarkScores, Estimate
@@ -50,13 +51,13 @@ __all__ = [
     "differences",
     "earlier_rows",
     "evaluation_of",
+    "find_rows",
     "flips",
     "gradable",
     "gradable_benchmarks",
     "graded",
     "json_fingerprint",
     "load_run",
-    "merge_rows",
     "paired_gain",
     "paired_gains",
     "read_records",
@@ -64,4 +65,5 @@ __all__ = [
     "remove_row_files",
     "set_aside_others",
     "tier",
+    "write_rows",
 ]

@@ -111,36 +111,37 @@ def earlier_rows(folder: Path, kind: str) -> Iterator[Any]:
     yield from (_loaded(line) for _, _, line in _lines(folder, kind))
 
 
-def merge_rows(folder: Path, kind: str, place: Callable[[Any], int | None], path: Path) -> list[int]:
-    """Write the rows of all ranks into one file, in the order of their places; whole or not at all.
-
-    Of two rows for one place the first is taken. One row is in memory at a time.
+def find_rows(folder: Path, kind: str, place: Callable[[Any], int | None]) -> dict[int, tuple[Path, int]]:
+    """Return in which file and at which byte the row of each place stands, in the order of places.
 
     Args:
         folder: Of the run.
         kind: What a row is.
-        place: Maps a row to its place; None leaves it out.
-        path: The file; what stands there is replaced.
-
-    Returns:
-        The places, in order.
+        place: Maps a row to its place; None leaves it out. Of two rows for one place the first counts.
     """
     found: dict[int, tuple[Path, int]] = {}
     for file, offset, line in _lines(folder, kind):
         if (number := place(_loaded(line))) is not None:
             found.setdefault(number, (file, offset))
-    places = sorted(found)
+    return dict(sorted(found.items()))
+
+
+def write_rows(path: Path, found: Mapping[int, tuple[Path, int]]) -> None:
+    """Write rows that were found into one file, whole or not at all; one is in memory at a time.
+
+    Args:
+        path: The file; what stands there is replaced.
+        found: As ``find_rows`` returns it.
+    """
 
     def write(stream: BinaryIO) -> None:
         with contextlib.ExitStack() as stack:
-            files = {file: stack.enter_context(file.open("rb")) for file in _files(folder, kind)}
-            for number in places:
-                file, offset = found[number]
+            files = {file: stack.enter_context(file.open("rb")) for file in {file for file, _ in found.values()}}
+            for file, offset in found.values():
                 files[file].seek(offset)
                 stream.write(files[file].readline())
 
     write_atomic(path, write)
-    return places
 
 
 def remove_row_files(folder: Path, kind: str) -> None:

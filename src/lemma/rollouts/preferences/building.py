@@ -95,7 +95,7 @@ def _problems(
             except ValueError as error:
                 if on_bad_row == "error":
                     raise InputError(f"{row.where}: {error} (`--on_bad_row skip` leaves out such rows.)") from error
-                report.bad_rows.append(f"{row.where}: {error}")
+                report.bad_row(f"{row.where}: {error}")
                 continue
             seen.add(key)
             yield problem, candidates

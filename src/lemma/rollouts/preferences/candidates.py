@@ -83,7 +83,8 @@ def read_candidates(row: Any, scoring: Scoring) -> tuple[Problem, list[Candidate
         InputError: If the row is no record, or a list is not as long as it should be; names the key.
     """
     record = Record.from_json(row, 0)
-    checked_text(record.problem.problem, "problem")
+    for key in ("source", "problem_id", "problem"):
+        checked_text(row[key], key)
     for number, text in enumerate(record.completions):
         if text.strip():
             checked_text(text, f"completions[{number}]")

@@ -13,7 +13,7 @@ from lemma.types import InputError
 
 _HINTS = {
     CORRECTNESS: "they need problems with both right and wrong trajectories that end by themselves",
-    COHERENCE: "lower --pairs.margin, sample more trajectories a problem, or take --pairs.order correctness_only",
+    COHERENCE: "lower the margin, sample more trajectories a problem, or take --pairs.order correctness_only",
 }
 
 Group = tuple[str, str, int | None]
@@ -26,9 +26,15 @@ class Report:
     def __init__(self) -> None:
         self.outcomes: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.unused: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self.bad_rows: list[str] = []
+        self.num_bad_rows = 0
+        self.first_bad_row = ""
         self.groups: defaultdict[Group, Figures] = defaultdict(Figures)
         self.wrong_over_right = 0
+
+    def bad_row(self, complaint: str) -> None:
+        """Count a row that is left out."""
+        self.first_bad_row = self.first_bad_row or complaint
+        self.num_bad_rows += 1
 
     def problem(self, source: str, outcome: str, unused: Mapping[str, int]) -> None:
         """Count a problem and what cannot be used of it."""
@@ -48,8 +54,11 @@ class Report:
             figures.means[name].add(*values)
 
     def lines(self) -> list[str]:
-        """Return a line on each source: how many problems give pairs, and why the others do not."""
-        return [pairing_report(source, self.outcomes[source], self.unused[source]) for source in sorted(self.outcomes)]
+        """Return a line on each source (how many problems give pairs, and why the others do not), and on bad rows."""
+        lines = [pairing_report(name, self.outcomes[name], self.unused[name]) for name in sorted(self.outcomes)]
+        if self.num_bad_rows:
+            lines.append(f"{self.num_bad_rows:,} rows are left out; the first: {self.first_bad_row}")
+        return lines
 
     def by_kind(self) -> dict[str, Figures]:
         """Return the figures of each kind of pairs."""
@@ -65,11 +74,12 @@ class Report:
             InputError: If there is no pair of a kind that was asked for, or none at all.
         """
         found = Counter({kind: figures.found for kind, figures in self.by_kind().items()})
-        if missing := [kind for kind in args.wanted if not found[kind]] or (not found and ["any"]):
-            hints = [_HINTS[kind] for kind in missing if kind in _HINTS] or ["lower --pairs.reward_margin"]
-            raise InputError(
-                f"there is no pair of kind {', '.join(missing)}: {'; '.join(hints)}. " + " ".join(self.lines())
-            )
+        missing = [kind for kind in args.wanted if not found[kind]]
+        if missing:
+            hints = "; ".join(_HINTS[kind] for kind in missing)
+            raise InputError(f"there is no pair of kind {', '.join(missing)}: {hints}. {' '.join(self.lines())}")
+        if not found:
+            raise InputError(f"there is no pair: lower --pairs.reward_margin. {' '.join(self.lines())}")
         warnings = [
             f"there are but {found[kind]:,} pairs of kind {kind} (--pairs.warn_below {args.warn_below}); {hint}."
             for kind, hint in _HINTS.items()
@@ -80,8 +90,6 @@ class Report:
                 f"{self.wrong_over_right:,} pairs put a wrong completion over a right one: rewards with alpha above "
                 "beta + length_cost never do so."
             )
-        if self.bad_rows:
-            warnings.append(f"{len(self.bad_rows):,} rows are left out; the first: {self.bad_rows[0]}")
         return warnings
 
     def as_json(self) -> dict[str, Any]:
@@ -89,7 +97,7 @@ class Report:
         return {
             "problems": {source: dict(counts) for source, counts in self.outcomes.items()},
             "unused_completions": {source: dict(counts) for source, counts in self.unused.items()},
-            "bad_rows": len(self.bad_rows),
+            "bad_rows": self.num_bad_rows,
             "wrong_over_right": self.wrong_over_right,
             "kinds": {kind: figures.as_json() for kind, figures in self.by_kind().items()},
             "groups": [
