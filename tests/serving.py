@@ -43,6 +43,7 @@ class Server:
     headers: list[dict[str, str]] = field(default_factory=list)
     adapters: dict[str, str] = field(default_factory=dict)
     """Path of each adapter by name."""
+    asleep: bool = False
     dead: bool = False
     in_flight: int = 0
     most_in_flight: int = 0
@@ -68,6 +69,8 @@ class Server:
                 web.post("/v1/chat/completions", self._chat),
                 web.post("/v1/load_lora_adapter", self._load),
                 web.post("/v1/unload_lora_adapter", self._unload),
+                web.post("/sleep", self._sleep),
+                web.post("/wake_up", self._wake_up),
             ]
         )
         return app
@@ -97,6 +100,18 @@ class Server:
         rows = [{"id": name, "parent": None} for name in self.models]
         rows += [{"id": name, "parent": self.models[0]} for name in self.adapters]
         return web.json_response({"object": "list", "data": rows})
+
+    async def _sleep(self, request: web.Request) -> web.Response:
+        if "sleep" in self.lacks:
+            return error(404, "Not Found")
+        self.asleep = True
+        return web.Response()
+
+    async def _wake_up(self, request: web.Request) -> web.Response:
+        if "sleep" in self.lacks:
+            return error(404, "Not Found")
+        self.asleep = False
+        return web.Response()
 
     async def _load(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -133,6 +148,10 @@ class Server:
         """Return what says that a request has what this server lacks, or names no model of it."""
         if body["model"] not in (*self.models, *self.adapters):
             return error(404, f"The model `{body['model']}` does not exist.")
+        if self.asleep:
+            return error(400, "The server is asleep.")
+        if not 0 <= (temperature := body.get("temperature", 1.0)) <= 2:  # vLLM's own bounds
+            return error(400, f"temperature must be in [0, 2], but is {temperature}.")
         fields = {"seed": "seed", "logprobs": "logprobs", "temperature": "sampling", "max_tokens": "max_tokens"}
         used |= {feature for name, feature in fields.items() if name in body}
         used |= {"extras"} if {"top_k", "stop_token_ids", "return_token_ids"} & set(body) else set()

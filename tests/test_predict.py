@@ -6,7 +6,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import yaml
 from serving import schedule, serve_policy
@@ -14,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lemma.cli import main
 from lemma.corpora import CorpusArgs, load_corpus
+from lemma.datamodule.rounds import Rounds
 from lemma.evaluation import RowFile, read_records
 from lemma.generation import LocalEngine
 from lemma.rollouts import BanditArgs, Posterior
@@ -214,6 +217,16 @@ def test_servers_draw_and_the_terminal_and_tensorboard_say_how_arms_fare(lemma, 
         assert sum(events.Scalars(tag)[-1].value for tag in tags) == 2 * ROUND * NUM_TRAJECTORIES
 
 
+def test_a_problem_that_a_mixture_repeats_is_asked_once():
+    examples = SimpleNamespace(lengths=np.array([5, 9, 7, 6]))
+    mixture = SimpleNamespace(epoch_order=lambda epoch: np.array([2, 0, 2, 3, 0, 1]))
+    prompts = SimpleNamespace(training=SimpleNamespace(examples=examples, mixture=mixture), problem=lambda index: index)
+    rounds = Rounds(prompts, 3)
+    assert [[tuple(item) for item in each.items] for each in rounds] == [[(0, 2), (1, 0), (2, 3)], [(3, 1)]]
+    assert (len(rounds), rounds.num_problems(1), rounds.num_problems(2)) == (2, 3, 4)
+    assert rounds.longest(2) == [1, 2]
+
+
 def test_fast_dev_run_writes_nothing(lemma, tmp_path):
     lemma("predict", "--trainer.fast_dev_run", "1", "--trainer.default_root_dir", str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
@@ -242,7 +255,7 @@ def test_what_cannot_work_is_refused(lemma, capfd, tmp_path, verb, flags, messag
 def test_servers_that_are_gone_end_it_with_one_message_and_the_same_command_goes_on(lemma, tmp_path):
     flags = [*LOCAL, "--model.engine", "served", "--model.served.max_in_flight", "2", "--model.served.deadline", "1"]
     flags += ["--trainer.limit_predict_batches", "2", "--trainer.default_root_dir", str(tmp_path)]
-    with serve_policy(faults=schedule({60: "die"})) as server:
+    with serve_policy(faults=schedule({24: "die"})) as server:
         flags += ["--model.served.urls", json.dumps([server.url])]
         with pytest.raises(SystemExit, match="Run the same command again to go on") as exit_info:
             lemma("predict", *flags)

@@ -1,6 +1,7 @@
 """A server gets the flags that a run's configuration needs, and ends with all that it started, however that comes."""
 
 import json
+import logging
 import os
 import runpy
 import signal
@@ -8,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,10 +47,15 @@ http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 
 
 @pytest.fixture(autouse=True)
-def _tools_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def _as_a_tool(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let modules beside the tools be found, and leave the level of messages as it was."""
+    said = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    level = said.level
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     monkeypatch.delenv("VLLM_API_KEY", raising=False)
     monkeypatch.setattr(sys, "argv", ["serve_rollouts.py"])
+    yield
+    said.setLevel(level)
 
 
 @pytest.fixture
@@ -207,7 +213,7 @@ def test_an_open_port_without_a_key_is_warned_of_and_the_key_is_never_shown(monk
     monkeypatch.setenv("VLLM_API_KEY", "s3cret")
     made = launch(*TINY, *open_port)
     assert made.notes == [asleep]
-    assert flags(made).endswith(":8000/v1]' --model.served.api_key_env VLLM_API_KEY")
+    assert flags(made).endswith(":8000/v1]' --model.served.api_key_env VLLM_API_KEY --model.served.sleep true")
     assert made.environment["VLLM_API_KEY"] == "s3cret"
     assert "s3cret" not in made.shown(Path("python")) + flags(made)
 

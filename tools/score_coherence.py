@@ -7,16 +7,22 @@ same problem are its trajectories, and several completion columns are several ar
 
 Prints, for s_end, s_path with its two parts, and their mean, for how many trajectories each is defined, and the area
 under the ROC curve with its 95 % interval (bootstrap over problems): over all pairs of a right and a wrong one, and
-over those of the same problem, which is what a preference pair is. Needs no GPU.
+over those of the same problem, which is what a preference pair is. With another model's outputs of the same problems,
+
+    python tools/score_coherence.py runs/dpo/validate/records.jsonl --against runs/sft/validate/records.jsonl
+
+the means of both, over problems, and the paired difference with its interval, too. Needs no GPU.
 """
 
+import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import ArgumentParser, Namespace
 from tabulate import tabulate
 from tqdm import tqdm
@@ -25,9 +31,10 @@ from lemma.answers import GRADER_VERSION, Graded, Grader
 from lemma.answers.extract import FLEXIBLE_STRATEGIES
 from lemma.evaluation.outputs import Columns, Outputs, read_outputs
 from lemma.files import write_json
+from lemma.metrics import paired_bootstrap_interval
 from lemma.metrics.separation import Separation, separation
 from lemma.rewards.coherence import Coherence, CoherenceArgs, Trajectory, score_group
-from lemma.types import InputError, Verdict
+from lemma.types import GREEDY, InputError, Verdict
 
 SCORES = {"s_end": "end", "s_path": "path", "  agreement": "agreement", "  truth": "truth", "s_wm": "mean"}
 _COLUMNS = {
@@ -68,60 +75,98 @@ class Sample:
         return None if guessed and not flexible else self.grade.prediction
 
 
+Key = tuple[str, ...]
+"""Of a problem: source, id and text."""
+
+
+@dataclass
+class Scored:
+    """The outputs of a file, graded and scored.
+
+    Attributes:
+        samples: Trajectories of each problem.
+        scores: Their coherence.
+        seconds: Time of grading and of scoring.
+    """
+
+    samples: dict[Key, list[Sample]]
+    scores: dict[Key, list[Coherence]]
+    seconds: dict[str, float]
+
+    def means(self, attribute: str) -> dict[Key, float]:
+        """Return the mean of a score over the trajectories of each problem; nan where none has it."""
+        values = {key: [getattr(one, attribute) for one in group] for key, group in self.scores.items()}
+        known = {key: [value for value in group if value is not None] for key, group in values.items()}
+        return {key: math.fsum(group) / len(group) if group else math.nan for key, group in known.items()}
+
+
 def run(arguments: Namespace) -> None:
     """Read, score and report.
 
     Raises:
-        InputError: If something cannot be read or no problem has two trajectories.
+        InputError: If something cannot be read, no problem has two trajectories, or the files share no problem.
     """
-    path = Path(arguments.outputs)
-    columns = Columns(**{name: arguments[name] for name in ("completions", "labels", *_COLUMNS)})
-    found = read_outputs(path, columns, extract_gold=arguments.extract_gold, on_bad_row=arguments.on_bad_row)
-    args: CoherenceArgs = arguments.coherence
-    seconds = {}
     with Grader(arguments.num_workers) as grader:
-        start = time.perf_counter()
-        problems = graded_problems(found, grader)
-        seconds["grade"] = time.perf_counter() - start
-        start = time.perf_counter()
-        scored = [
-            score_problem(samples, grader, args, flexible=arguments.flexible)
-            for samples in tqdm(problems, desc="score", unit="problem")
-        ]
-        seconds["score"] = time.perf_counter() - start
-    figures = report(problems, scored, flexible=arguments.flexible, seed=arguments.seed)
-    num_trajectories = sum(map(len, problems))
+        scored = score_file(arguments.outputs, arguments, grader)
+        other = score_file(arguments.against, arguments, grader) if arguments.against else None
+    figures = report(scored, flexible=arguments.flexible, seed=arguments.seed)
+    counts = {"problems": len(scored.samples), "trajectories": sum(map(len, scored.samples.values()))}
+    for_many = 8000 * scored.seconds["score"] / counts["trajectories"]
     print(f"\n{table(figures)}")
     print(
-        f"{len(problems)} problems, {num_trajectories} trajectories. Graded in {seconds['grade']:.1f} s, scored in "
-        f"{seconds['score']:.1f} s ({8000 * seconds['score'] / num_trajectories:.1f} s for 1,000 problems x 8)."
+        f"{counts['problems']} problems, {counts['trajectories']} trajectories. Graded in "
+        f"{scored.seconds['grade']:.1f} s, scored in {scored.seconds['score']:.1f} s ({for_many:.1f} s for 1,000 "
+        "problems x 8)."
     )
+    differences = {} if other is None else compare(other, scored, seed=arguments.seed)
+    if differences:
+        print(f"\n{differences_table(differences)}")
     if arguments.json is not None:
-        settings = {"outputs": str(path), "flexible": arguments.flexible, "coherence": asdict(args)}
-        counts = {"problems": len(problems), "trajectories": num_trajectories, "seconds": seconds}
-        write_json(Path(arguments.json), {"grader_version": GRADER_VERSION, **settings, **counts, "scores": figures})
+        names = ("outputs", "against", "flexible")
+        settings = {name: arguments[name] for name in names} | {"coherence": asdict(arguments.coherence)}
+        found = {"seconds": scored.seconds, "scores": figures, "differences": differences}
+        write_json(Path(arguments.json), {"grader_version": GRADER_VERSION, **settings, **counts, **found})
 
 
-def graded_problems(found: Sequence[Outputs], grader: Grader) -> list[list[Sample]]:
-    """Return the trajectories of each problem, those of several columns together.
+def score_file(path: str, arguments: Namespace, grader: Grader) -> Scored:
+    """Return the outputs of a file, graded and scored.
+
+    Raises:
+        InputError: If it cannot be read, or no problem has two trajectories.
+    """
+    columns = Columns(**{name: arguments[name] for name in ("completions", "labels", *_COLUMNS)})
+    found = read_outputs(Path(path), columns, extract_gold=arguments.extract_gold, on_bad_row=arguments.on_bad_row)
+    start = time.perf_counter()
+    problems = graded_problems(found, grader)
+    graded = time.perf_counter()
+    scores = {
+        key: score_problem(samples, grader, arguments.coherence, flexible=arguments.flexible)
+        for key, samples in tqdm(problems.items(), desc="score", unit="problem")
+    }
+    return Scored(problems, scores, {"grade": graded - start, "score": time.perf_counter() - graded})
+
+
+def graded_problems(found: Sequence[Outputs], grader: Grader) -> dict[Key, list[Sample]]:
+    """Return the trajectories of each problem, those of several columns together; a greedy one beside samples is none.
 
     Raises:
         InputError: If no problem has two.
     """
-    problems: dict[tuple[str, ...], list[Sample]] = {}
+    problems: dict[Key, list[Sample]] = {}
     total = sum(len(record.completions) for outputs in found for record in outputs.records)
     with tqdm(total=total, desc="grade", unit="completion") as bar:
         for outputs in found:
             for record, labels in zip(outputs.records, outputs.labels, strict=True):
                 golds = [record.problem.answer] * len(record.completions)
                 grades = grader.grade_texts(golds, record.completions)
-                rows = zip(record.completions, labels, grades, strict=True)
-                key = (*record.key, record.problem.problem)
-                problems.setdefault(key, []).extend(Sample(outputs.name, *row) for row in rows)
+                only_greedy = set(record.samples) == {GREEDY}
+                rows = zip(record.samples, record.completions, labels, grades, strict=True)
+                drawn = [Sample(outputs.name, *row) for number, *row in rows if only_greedy or number != GREEDY]
+                problems.setdefault((*record.key, record.problem.problem), []).extend(drawn)
                 bar.update(len(grades))
     if all(len(samples) < 2 for samples in problems.values()):
         raise InputError("no problem has two trajectories: nothing can be coherent with another.")
-    return list(problems.values())
+    return problems
 
 
 def score_problem(samples: Sequence[Sample], grader: Grader, args: CoherenceArgs, *, flexible: bool) -> list[Coherence]:
@@ -132,14 +177,12 @@ def score_problem(samples: Sequence[Sample], grader: Grader, args: CoherenceArgs
     )
 
 
-def report(
-    problems: Sequence[Sequence[Sample]], scored: Sequence[Sequence[Coherence]], *, flexible: bool, seed: int
-) -> dict[str, dict[str, Any]]:
+def report(scored: Scored, *, flexible: bool, seed: int) -> dict[str, dict[str, Any]]:
     """Return for each score where it is defined, and how it separates."""
     rows = [
         (number, sample.right(flexible), coherence)
-        for number, (samples, group) in enumerate(zip(problems, scored, strict=True))
-        for sample, coherence in zip(samples, group, strict=True)
+        for number, (key, samples) in enumerate(scored.samples.items())
+        for sample, coherence in zip(samples, scored.scores[key], strict=True)
         if sample.right(flexible) is not None
     ]
     figures = {}
@@ -155,6 +198,36 @@ def report(
             "auroc_within": asdict(separation(defined, labels, numbers, within=True, seed=seed)),
         }
     return figures
+
+
+def compare(base: Scored, new: Scored, *, seed: int) -> dict[str, dict[str, float]]:
+    """Return for each score the means of two files over the problems that have it in both, and their difference.
+
+    Raises:
+        InputError: If they share no problem.
+    """
+    if not base.scores.keys() & new.scores.keys():
+        raise InputError("--against: the two files have no problem in common.")
+    found = {}
+    for name, attribute in SCORES.items():
+        before, after = base.means(attribute), new.means(attribute)
+        pairs = [(before[key], after[key]) for key in after if key in before]
+        a, b = known = torch.tensor([pair for pair in pairs if not any(map(math.isnan, pair))], dtype=torch.float64).T
+        low, high = paired_bootstrap_interval(a, b, seed=seed)
+        one = {"problems": known.shape[1], "against": float(a.mean()), "mean": float(b.mean())}
+        found[name.strip()] = one | {"difference": float((b - a).mean()), "low": low, "high": high}
+    return found
+
+
+def differences_table(differences: Mapping[str, Mapping[str, float]]) -> str:
+    """Return a comparison as a table for a terminal."""
+    rows = []
+    for name in SCORES:
+        one = differences[name.strip()]
+        gain = f"{one['difference']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]"
+        rows.append([name, f"{one['problems']:,}", f"{one['against']:.4f}", f"{one['mean']:.4f}", gain])
+    headers = ["score", "problems", "mean against", "mean here", "difference [95 %]"]
+    return tabulate(rows, headers, disable_numparse=True, preserve_whitespace=True)
 
 
 def table(figures: dict[str, dict[str, Any]]) -> str:
@@ -178,6 +251,7 @@ def _interval(area: dict[str, float | None]) -> str:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("outputs", help="file of outputs, or a records.jsonl, whose columns need not be named")
+    parser.add_argument("--against", default=None, help="another such file of the same problems, to compare with")
     parser.add_argument("--completions", nargs="+", default=["completion"], help="columns: a text or a list of texts")
     parser.add_argument(
         "--labels", nargs="*", default=[], help="columns of true, false or null, one a completion column"

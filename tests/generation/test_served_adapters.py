@@ -89,6 +89,33 @@ def test_each_version_has_a_name_of_its_own_and_the_one_before_goes(policy, engi
         assert not (tmp_path / "served").exists()
 
 
+def test_a_server_sleeps_while_nothing_is_drawn_and_is_woken_for_the_next_version(policy, engine_of, encoder):
+    with serve_policy() as server:
+        engine, _ = engine_of(server, sleep=True)
+        engine.refresh(policy)
+        before = greedy(engine, encoder)
+        engine.rest()
+        assert server.asleep
+        engine.refresh(policy)
+        assert not server.asleep
+        assert greedy(engine, encoder) == before
+
+
+def test_servers_are_not_put_to_sleep_unasked(policy, engine_of):
+    with serve_policy() as server:
+        engine, _ = engine_of(server)
+        engine.refresh(policy)
+        engine.rest()
+        assert not server.asleep
+
+
+def test_a_server_that_cannot_sleep_is_told_of_with_what_it_needs(policy, engine_of):
+    with serve_policy(lacks=frozenset({"sleep"})) as server:
+        engine, _ = engine_of(server, sleep=True)
+        with pytest.raises(ServerError, match=r"does not know /wake_up: .*--enable-sleep-mode"):
+            engine.refresh(policy)
+
+
 def test_two_runs_at_one_server_do_not_share_names(policy, engine_of):
     with serve_policy() as server:
         for _ in range(2):
@@ -153,10 +180,10 @@ def test_a_server_that_takes_no_such_adapter_is_named_with_what_it_needs(policy,
         weights.refresh(Answers(refusal), policy)
 
 
-def test_servers_that_are_away_are_waited_for_until_the_deadline(policy, make_weights):
+def test_servers_that_are_away_are_waited_for_as_long_as_patience_lasts(policy, make_weights):
     engine = Answers(OutageError("connection refused"))
     with pytest.raises(
-        ServerError, match=r"No server took .* model\.served\.deadline.\n  http://one/v1: connection ref"
+        ServerError, match=r"No server took .* model\.served\.patience.\n  http://one/v1: connection ref"
     ):
-        make_weights(ServedArgs(deadline=0.1)).refresh(engine, policy)
+        make_weights(ServedArgs(patience=0.1)).refresh(engine, policy)
     assert engine.asked.count("load_lora_adapter") > 2

@@ -96,6 +96,8 @@ def flags(launch: Launch) -> str:
     shown = ["--model.engine", "served", "--model.served.urls", f"[{launch.url}/v1]"]
     if os.environ.get("VLLM_API_KEY"):
         shown += ["--model.served.api_key_env", "VLLM_API_KEY"]
+    if "--enable-sleep-mode" in launch.arguments:
+        shown += ["--model.served.sleep", "true"]
     return shlex.join(shown)
 
 

@@ -13,8 +13,9 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lemma.corpora import Corpus
 from lemma.datamodule.answers import without_ungradable
+from lemma.datamodule.rounds import Rounds
 from lemma.encoding import Batch, ChatEncoder, HoldOut, Limits, TrainingSet, build_training_set
-from lemma.rollouts import Prompt, PromptEncoder, PromptStream, RolloutSize, Round, RoundItem
+from lemma.rollouts import Prompt, PromptEncoder, PromptStream, RolloutSize
 from lemma.types import InputError, Problem
 
 
@@ -55,7 +56,7 @@ class RolloutData:
         size.check()
         return size
 
-    def predict_dataloader(self) -> "Rounds":
+    def predict_dataloader(self) -> Rounds:
         """Return the training problems in the module's rounds, the same on every rank.
 
         Raises:
@@ -150,48 +151,6 @@ class Prompts:
             Prompt(self.problem(index), self.prompt(index), index, place, int(self.training.examples.corpus[index]))
             for index, place in zip(draws.indices.tolist(), draws.places.tolist(), strict=True)
         ]
-
-
-class Rounds:
-    """The training problems in rounds: those of an epoch in its order, each once.
-
-    Args:
-        prompts: Knows the problems.
-        size: Problems of a round; the last one may have fewer.
-
-    Attributes:
-        order: (n,) int64, indices of training examples.
-    """
-
-    def __init__(self, prompts: Prompts, size: int) -> None:
-        epoch = prompts.training.mixture.epoch_order(0)
-        self.order = epoch[np.sort(np.unique(epoch, return_index=True)[1])]  # a weight may repeat a problem
-        self._prompts = prompts
-        self._size = size
-
-    def __len__(self) -> int:
-        """Return how many rounds there are."""
-        return -(-len(self.order) // self._size)
-
-    def __iter__(self) -> Iterator[Round]:
-        """Yield the rounds."""
-        for number, first in enumerate(range(0, len(self.order), self._size)):
-            some = self.order[first : first + self._size].tolist()
-            yield Round(number, [RoundItem(first + i, self._prompts.problem(index)) for i, index in enumerate(some)])
-
-    def num_problems(self, num_rounds: int) -> int:
-        """Return the problems of the first rounds."""
-        return min(num_rounds * self._size, len(self.order))
-
-    def longest(self, number: int) -> list[Problem]:
-        """Return the problems with the longest prompts.
-
-        Args:
-            number: How many at most.
-        """
-        lengths = self._prompts.training.examples.lengths[self.order]
-        some = self.order[np.argsort(-lengths, kind="stable")[:number]]
-        return [self._prompts.problem(index) for index in some.tolist()]
 
 
 class RolloutLoader:

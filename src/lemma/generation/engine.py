@@ -38,6 +38,9 @@ class Engine(Protocol):
             drawing: How all of them are drawn.
         """
 
+    def rest(self) -> None:
+        """Draw no more before the next ``refresh``; a collective call, after every rank's last ``draw``."""
+
     def close(self) -> None:
         """Give back what the engine holds."""
 
@@ -74,6 +77,9 @@ class LocalEngine:
             in_step=self._in_step,
         )
         yield from enumerate(itertools.chain.from_iterable(samples))
+
+    def rest(self) -> None:
+        """Do nothing: between draws the policy is the trainer's."""
 
     def close(self) -> None:
         """Let go of the policy."""

@@ -167,6 +167,7 @@ class GRPOModule(ReferencedModule):
         with torch.no_grad(), self.trainer.precision_plugin.forward_context():
             self.engine.refresh(self.policy)
             self.rollout, figures = self._source.make(self.engine, self.trainer.datamodule, self.global_rank)
+            self.engine.rest()
             self.rollout_number += 1
             start = time.monotonic()
             if size.steps_per_rollout > 1:

@@ -116,6 +116,8 @@ class MeasuredModule(LightningModule):
         training = self.trainer.datamodule.training
         figures = self.held_out_means() if training is not None and training.held_out else {}
         self.before_finish()
+        if self._engine is not None:
+            self._engine.rest()
         self.evaluation = self.evaluator.finish(gather_objects)
         self.evaluator = None
         figures |= self.evaluation.figures

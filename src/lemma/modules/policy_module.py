@@ -20,7 +20,7 @@ from lemma.modules.fsdp import FlatShards
 from lemma.modules.measured import MeasuredModule
 from lemma.modules.optim import OptimizerArgs, build_optimizer
 from lemma.modules.resume import gather_objects, open_gradients, rng_state, set_open_gradients, set_rng_state
-from lemma.modules.serving import adapter_weights, check_served
+from lemma.modules.serving import adapter_weights, check_servable, check_served
 from lemma.modules.sharding import ShardedStrategy, gradient_norm, reshard
 from lemma.objectives import sft_loss
 from lemma.policy import Policy, PolicyArgs
@@ -64,11 +64,8 @@ class PolicyModule(MeasuredModule):
         served: ServedArgs = ServedArgs(),  # noqa: B008
     ) -> None:
         super().__init__(policy, evaluation, engine, served)
-        if engine == "served" and policy.method == "full":
-            raise InputError(
-                "model.engine: servers take an adapter's weights, not those of full fine-tuning. Use "
-                "--model.policy.method lora, or --model.engine local."
-            )
+        if engine == "served":
+            check_servable(policy)
         self.optimizer_args = optimizer
         self.held_out_loss = MeanMetric()
         self._window_loss = 0.0

@@ -13,7 +13,7 @@ from lemma.generation import ServedArgs
 from lemma.generation.served.errors import ServerError
 from lemma.modules.resume import gather_objects
 from lemma.modules.sharding import reshard, whole_weights
-from lemma.policy import Policy
+from lemma.policy import Policy, PolicyArgs
 from lemma.policy.reference import evaluating
 from lemma.types import InputError
 
@@ -84,6 +84,21 @@ def adapter_weights(trainer: Trainer, args: ServedArgs) -> "AdapterWeights":
     is_first = trainer.is_global_zero
     ranks = Ranks(is_first, agreed, lambda policy: whole_weights(policy, keep=is_first), logps)
     return AdapterWeights(args, folder, trainer.datamodule.encoder, ranks)
+
+
+def check_servable(policy: PolicyArgs) -> None:
+    """Refuse what servers cannot be given.
+
+    Raises:
+        InputError: Names the key.
+    """
+    if policy.method == "full":
+        raise InputError(
+            "model.engine: servers take an adapter's weights, not those of full fine-tuning. Use "
+            "--model.policy.method lora, or --model.engine local."
+        )
+    if policy.lora.use_dora:
+        raise InputError("model.policy.lora.use_dora: vLLM serves no DoRA adapters. Use LoRA, or --model.engine local.")
 
 
 def check_served(trainer: Trainer, args: ServedArgs) -> None:

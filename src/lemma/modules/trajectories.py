@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lemma.answers import GRADER_VERSION, Grader
 from lemma.answers.conventions import Conventions
-from lemma.datamodule.rollouts import Rounds
+from lemma.datamodule.rounds import Rounds
 from lemma.datamodule.sources import untested_shots
 from lemma.encoding import ChatEncoder
 from lemma.evaluation import Progress, RowFile, earlier_rows, json_fingerprint, set_aside_others

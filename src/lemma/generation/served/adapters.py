@@ -5,6 +5,7 @@
 3. The servers score a few fixed completions under the new name, and so does the trainer. They must agree, and where the
    policy has moved since the version before, the servers must be nearer to what it is now.
 4. A server that was restarted has lost its adapters: it is given this one again when it is checked (``restore``).
+5. With ``sleep``, servers are woken before, and put to sleep when every rank has drawn.
 
 A new name for each version leaves no prefix cache behind that belongs to another one. Names begin with letters that are
 random for each process, so that two runs may share a server.
@@ -102,6 +103,15 @@ class AdapterWeights:
         self.difference = ranks.agreed(lambda: self._prove(engine, now) if ranks.is_first else None)[0]
         self._before = now
 
+    def rest(self, engine: ServedEngine) -> None:
+        """Put the servers to sleep, where the user wants that; a collective call.
+
+        Raises:
+            ServerError: On every rank, if one does not go.
+        """
+        if self._args.sleep:
+            self._ranks.agreed(lambda: _switch(engine, "/sleep?level=1") if self._ranks.is_first else None)
+
     async def restore(self, transport: Transport) -> None:
         """Give a server the version that it has lost; raises as ``Transport.send`` does."""
         await transport.send("load_lora_adapter", self._loading(), seconds=60.0)
@@ -117,7 +127,9 @@ class AdapterWeights:
     def _push(self, engine: ServedEngine, policy: Policy, weights: dict[str, Tensor] | None, old: str | None) -> None:
         """Save this version, let the servers load it, and forget the old one."""
         self._save(policy, weights)
-        until, failures = time.monotonic() + self._args.deadline, 0
+        if self._args.sleep:
+            _switch(engine, "/wake_up")
+        until, failures = time.monotonic() + self._args.patience, 0
         while True:
             answers = engine.post("load_lora_adapter", self._loading())
             refused = [(url, said) for url, said in answers if _is_refusal(said)]
@@ -130,7 +142,7 @@ class AdapterWeights:
             pause = self._backoff.seconds(failures)
             if time.monotonic() + pause > until:
                 said = "".join(f"\n  {url}: {error}" for url, error in out)
-                raise ServerError(f"No server took the policy's adapter within model.served.deadline.{said}")
+                raise ServerError(f"No server took the policy's adapter within model.served.patience.{said}")
             time.sleep(pause)
         for url, error in out:
             rank_zero_warn(f"Server {url} has not taken the policy's adapter: {error}; it gets it when it is back.")
@@ -208,6 +220,20 @@ class AdapterWeights:
                 else:
                     found.setdefault(url, []).append(read_scores(url, answer, example))
         return {url: scores for url, scores in found.items() if url not in out}
+
+
+def _switch(engine: ServedEngine, path: str) -> None:
+    """Put servers to sleep, or wake them; one that is out of reach is neither, and comes back awake.
+
+    Raises:
+        ServerError: If one refuses.
+    """
+    for url, answer in engine.post(path, {}):
+        if isinstance(answer, RefusalError | NonsenseError):
+            raise ServerError(
+                f"Server {url} does not know {path}: {answer}. model.served.sleep needs vLLM with --enable-sleep-mode "
+                "and VLLM_SERVER_DEV_MODE=1; tools/serve_rollouts.py --sleep true sets both."
+            )
 
 
 def _is_refusal(answer: str | Exception) -> bool:

@@ -25,6 +25,11 @@ class ServedArgs:
     """Seconds after which a request is given up, and tried again; more than the longest completion takes."""
     deadline: float = 1200.0
     """Seconds that a completion may take over all tries; below the process group's timeout where there are ranks."""
+    patience: float = 300.0
+    """Seconds without any healthy server after which they are given up; a restart should fit in."""
+    sleep: bool = False
+    """Put the servers to sleep while nothing is drawn, so that the trainer has the memory of a GPU that they share;
+    vLLM with --enable-sleep-mode."""
     adapter_folder: str | None = None
     """Where the policy's adapter is saved for the servers, which must see it under this path; null is served/ in the
     run directory."""
@@ -49,6 +54,6 @@ class ServedArgs:
             raise InputError(f"model.served.api: expected {', '.join(APIS)}, but got {self.api!r}.")
         if self.max_in_flight < 1:
             raise InputError(f"model.served.max_in_flight: expected at least 1, but got {self.max_in_flight}.")
-        for name in ("request_timeout", "deadline", "probe_tolerance"):
+        for name in ("request_timeout", "deadline", "patience", "probe_tolerance"):
             if not 0 < (value := getattr(self, name)) < float("inf"):
                 raise InputError(f"model.served.{name}: expected a number above 0, but got {value}.")

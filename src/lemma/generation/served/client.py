@@ -46,7 +46,7 @@ class Client:
         self._session: aiohttp.ClientSession = new_session(key)
         urls = [url.rstrip("/") for url in args.urls]
         self.servers = [Server(Transport(self._session, url, key), args, tokenizer, url) for url in urls]
-        self._pool = Pool(self.servers, args.max_in_flight, args.deadline, backoff)
+        self._pool = Pool(self.servers, args.max_in_flight, min(args.patience, args.deadline), backoff)
 
     async def close(self) -> None:
         """Cancel what is under way and close all connections."""

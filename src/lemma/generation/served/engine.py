@@ -28,6 +28,9 @@ class Weights(Protocol):
     def refresh(self, engine: "ServedEngine", policy: Policy) -> None:
         """Bring the policy as it is now to the servers; a collective call."""
 
+    def rest(self, engine: "ServedEngine") -> None:
+        """Let the servers rest until the next refresh; a collective call."""
+
     def name(self) -> str | None:
         """Return the model to ask for; None is the servers' base model."""
 
@@ -42,6 +45,9 @@ class BaseModel:
     """The servers' base model, whatever the policy."""
 
     def refresh(self, engine: "ServedEngine", policy: Policy) -> None:
+        """Leave the servers as they are."""
+
+    def rest(self, engine: "ServedEngine") -> None:
         """Leave the servers as they are."""
 
     def name(self) -> None:
@@ -86,6 +92,10 @@ class ServedEngine:
         """Bring the policy as it is now to the servers, where the weights do that, and expect tokens of it only."""
         self._vocab_size = policy.causal_lm.config.get_text_config().vocab_size
         self._weights.refresh(self, policy)
+
+    def rest(self) -> None:
+        """Let the servers rest until the next refresh, where the weights do that; a collective call."""
+        self._weights.rest(self)
 
     def connect(self) -> list[str]:
         """Find that at least one server answers and has the base model, and return the names that it goes by.

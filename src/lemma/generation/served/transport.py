@@ -37,6 +37,7 @@ class Transport:
     def __init__(self, session: aiohttp.ClientSession, url: str, key: str | None) -> None:
         self._session = session
         self._url = url
+        self._root = url.removesuffix("/v1")
         self._key = key
 
     async def send(
@@ -45,7 +46,7 @@ class Transport:
         """Return the body of a POST of a payload, or of a GET without one.
 
         Args:
-            path: Below the base URL.
+            path: Below the base URL; below the server's root where it begins with a slash.
             payload: What is sent as JSON.
             seconds: For all of it.
             max_bytes: Longest answer that is read.
@@ -59,7 +60,7 @@ class Transport:
         try:
             async with self._session.request(
                 method,
-                f"{self._url}/{path}",
+                f"{self._root}{path}" if path.startswith("/") else f"{self._url}/{path}",
                 data=data,
                 headers={"Content-Type": "application/json"} if data else None,
                 allow_redirects=False,  # the key is for this server
