@@ -78,7 +78,7 @@ def runs(tmp_path_factory) -> dict[str, Finished]:
     finished = {}
     for name, process in processes.items():
         try:
-            stdout, stderr = process.communicate(timeout=240)
+            stdout, stderr = process.communicate(timeout=1200)
         finally:
             process.kill()  # does nothing to one that has ended
         path = folder / f"{name}.json"

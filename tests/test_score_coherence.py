@@ -61,6 +61,36 @@ def test_labels_go_before_verdicts_and_rows_of_a_problem_are_its_trajectories(tm
     assert scores["s_end"]["right"] == 1
 
 
+def test_the_difference_to_another_file_is_paired_by_problem(tmp_path, run_tool, capsys):
+    def rows(problem: int, results: tuple[int, ...]) -> list[dict]:
+        row = {"kind": "sums", "problem": f"{problem} + 1?", "answer": "2"}
+        return [row | {"completion": text(problem, 1, result)} for result in results]
+
+    one = write(tmp_path / "one.jsonl", [*rows(1, (2, 2, 2)), *rows(2, (3, 3, 3)), *rows(9, (1, 2))])
+    other = write(tmp_path / "other.jsonl", [*rows(2, (3, 3, 4)), *rows(1, (2, 2, 2)), *rows(8, (1, 2))])
+    columns = ("--id", "problem", "--source", "kind")
+    run_tool(one, "--against", other, *columns, "--json", tmp_path / "figures.json")
+    found = json.loads((tmp_path / "figures.json").read_text())["differences"]
+    # s_end is 1 but for 2 + 1 in the other file: (1/2 + 1/2 + 0) / 3
+    assert found["s_end"] == pytest.approx(
+        {"num_problems": 2, "before": 2 / 3, "after": 1.0, "difference": 1 / 3, "low": 0.0, "high": 2 / 3}
+    )
+    assert "+0.3333 [+0.0000, +0.6667]" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="--against: the two files have no problem in common"):
+        run_tool(one, "--against", write(tmp_path / "third.jsonl", rows(7, (1, 2))), *columns)
+
+
+def test_a_greedy_completion_beside_samples_is_no_trajectory(tmp_path, run_tool):
+    texts, verdicts = [text(1, 1, 3), text(1, 1, 2), text(1, 1, 2)], ["wrong", "correct", "correct"]
+    row = {"problem_id": "a", "source": "toy", "problem": "1 + 1?", "answer": "2", "samples": [-1, 0, 1]}
+    row |= {"completions": texts, "verdicts": verdicts, "flexible_verdicts": verdicts, "predictions": ["3", "2", "2"]}
+    row |= {"strategies": ["boxed"] * 3, "votes": [1, 0, 0]}
+    row |= dict.fromkeys(("level", "subject", "tokens_in", "seconds"))
+    run_tool(write(tmp_path / "records.jsonl", [row]), "--json", tmp_path / "figures.json")
+    scores = json.loads((tmp_path / "figures.json").read_text())["scores"]
+    assert (scores["s_end"]["defined"], scores["s_end"]["right"]) == (2, 2)
+
+
 def test_a_file_without_a_second_trajectory_is_refused_in_one_line(tmp_path, run_tool):
     path = write(tmp_path / "x.jsonl", [{"problem": "1 + 1?", "answer": "2", "completion": "2"}])
     with pytest.raises(SystemExit, match=r"^score_coherence: error: no problem has two trajectories"):

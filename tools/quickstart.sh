@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The main job on the embedded policy and corpus: measure the base, fine-tune it, measure again, compare; then, if
-# asked, optimise the preference between right and wrong solutions sampled from that (dpo), or reinforce right ones
-# (grpo), measure and compare once more.
-# bash tools/quickstart.sh [--stages sft|sft,dpo|sft,grpo] [--seed N] [run directory, default runs/quickstart]
+# asked, optimise the preference between right and wrong solutions sampled from that (dpo), the same with coherent over
+# less coherent ones among the right (coherence), or reinforce right ones (grpo), measure and compare once more.
+# bash tools/quickstart.sh [--stages sft|sft,dpo|sft,coherence|sft,grpo] [--seed N] [directory, default runs/quickstart]
 set -euo pipefail
 
 stages=sft seed=0 runs=runs/quickstart
@@ -16,8 +16,8 @@ while [ $# -gt 0 ]; do
     shift
 done
 case $stages in
-sft | sft,dpo | sft,grpo) ;;
-*) echo "quickstart: --stages: expected sft, sft,dpo or sft,grpo, but got '$stages'" >&2 && exit 2 ;;
+sft | sft,dpo | sft,coherence | sft,grpo) ;;
+*) echo "quickstart: --stages: expected sft, sft,dpo, sft,coherence or sft,grpo, but got '$stages'" >&2 && exit 2 ;;
 esac
 . "$(dirname "$0")/environment.sh"
 
@@ -47,6 +47,13 @@ case $last in
 dpo)
     lemma_run validate pairs pairs --model.policy.adapter "$runs/sft/adapter"
     lemma_run fit dpo dpo --model.policy.adapter "$runs/sft/adapter" --data.root "$runs/pairs/validate"
+    ;;
+coherence)
+    drawn=$runs/trajectories/predict
+    lemma_run predict trajectories trajectories --model.policy.adapter "$runs/sft/adapter"
+    run python tools/build_preferences.py --trajectories "$drawn/trajectories.jsonl" --output "$drawn/pairs.jsonl" \
+        --pairs.pairs_per_problem 2
+    lemma_run fit coherence coherence --model.policy.adapter "$runs/sft/adapter" --data.root "$drawn"
     ;;
 grpo) lemma_run fit grpo grpo --model.policy.adapter "$runs/sft/adapter" ;;
 esac

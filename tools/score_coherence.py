@@ -11,7 +11,8 @@ over those of the same problem, which is what a preference pair is. With another
 
     python tools/score_coherence.py runs/dpo/validate/records.jsonl --against runs/sft/validate/records.jsonl
 
-the means of both, over problems, and the paired difference with its interval, too. Needs no GPU.
+the means of both, over problems, and the paired difference with its interval, too; problems are the same whose source,
+id and text are. Needs no GPU.
 """
 
 import math
@@ -22,7 +23,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import ArgumentParser, Namespace
 from tabulate import tabulate
 from tqdm import tqdm
@@ -31,7 +31,7 @@ from lemma.answers import GRADER_VERSION, Graded, Grader
 from lemma.answers.extract import FLEXIBLE_STRATEGIES
 from lemma.evaluation.outputs import Columns, Outputs, read_outputs
 from lemma.files import write_json
-from lemma.metrics import paired_bootstrap_interval
+from lemma.metrics.paired import PairedMeans, paired_means
 from lemma.metrics.separation import Separation, separation
 from lemma.rewards.coherence import Coherence, CoherenceArgs, Trajectory, score_group
 from lemma.types import GREEDY, InputError, Verdict
@@ -124,7 +124,8 @@ def run(arguments: Namespace) -> None:
     if arguments.json is not None:
         names = ("outputs", "against", "flexible")
         settings = {name: arguments[name] for name in names} | {"coherence": asdict(arguments.coherence)}
-        found = {"seconds": scored.seconds, "scores": figures, "differences": differences}
+        compared = {name: one and asdict(one) for name, one in differences.items()}
+        found = {"seconds": scored.seconds, "scores": figures, "differences": compared}
         write_json(Path(arguments.json), {"grader_version": GRADER_VERSION, **settings, **counts, **found})
 
 
@@ -200,32 +201,30 @@ def report(scored: Scored, *, flexible: bool, seed: int) -> dict[str, dict[str, 
     return figures
 
 
-def compare(base: Scored, new: Scored, *, seed: int) -> dict[str, dict[str, float]]:
-    """Return for each score the means of two files over the problems that have it in both, and their difference.
+def compare(base: Scored, new: Scored, *, seed: int) -> dict[str, PairedMeans | None]:
+    """Return the means of each score in two files, and their difference.
 
     Raises:
         InputError: If they share no problem.
     """
     if not base.scores.keys() & new.scores.keys():
         raise InputError("--against: the two files have no problem in common.")
-    found = {}
-    for name, attribute in SCORES.items():
-        before, after = base.means(attribute), new.means(attribute)
-        pairs = [(before[key], after[key]) for key in after if key in before]
-        a, b = known = torch.tensor([pair for pair in pairs if not any(map(math.isnan, pair))], dtype=torch.float64).T
-        low, high = paired_bootstrap_interval(a, b, seed=seed)
-        one = {"problems": known.shape[1], "against": float(a.mean()), "mean": float(b.mean())}
-        found[name.strip()] = one | {"difference": float((b - a).mean()), "low": low, "high": high}
-    return found
+    return {
+        name.strip(): paired_means(base.means(attribute), new.means(attribute), seed=seed)
+        for name, attribute in SCORES.items()
+    }
 
 
-def differences_table(differences: Mapping[str, Mapping[str, float]]) -> str:
+def differences_table(differences: Mapping[str, PairedMeans | None]) -> str:
     """Return a comparison as a table for a terminal."""
     rows = []
     for name in SCORES:
         one = differences[name.strip()]
-        gain = f"{one['difference']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]"
-        rows.append([name, f"{one['problems']:,}", f"{one['against']:.4f}", f"{one['mean']:.4f}", gain])
+        cells = ["0", "-", "-", "-"]
+        if one is not None:
+            gain = f"{one.difference:+.4f} [{one.low:+.4f}, {one.high:+.4f}]"
+            cells = [f"{one.num_problems:,}", f"{one.before:.4f}", f"{one.after:.4f}", gain]
+        rows.append([name, *cells])
     headers = ["score", "problems", "mean against", "mean here", "difference [95 %]"]
     return tabulate(rows, headers, disable_numparse=True, preserve_whitespace=True)
 

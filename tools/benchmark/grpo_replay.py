@@ -1,14 +1,13 @@
 """Lets ``lemma fit`` train on completions that the other side drew, so that both can be compared step by step."""
 
-import importlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lemma.generation import Sample
+from lemma.generation import Drawing, Request, Sample
+from lemma.policy import Policy
 
 
 class Replay(Callback):
@@ -19,19 +18,37 @@ class Replay(Callback):
     """
 
     def __init__(self, path: str) -> None:
-        self._steps = map(json.loads, Path(path).read_text().splitlines())
+        self._path = Path(path)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the sampler's place."""
-        importlib.import_module("lemma.rollouts.collect").sample_groups = self._sample_groups
-
-    def _sample_groups(
-        self, model: LightningModule, prompts: list[list[int]], seeds: Sequence[Sequence[Any]], **options: Any
-    ) -> list[list[Sample]]:
-        """Return the completions of the step's prompts."""
-        drawn = next(self._steps)
-        return [[_sample(ids) for prompt, ids in drawn if prompt == wanted] for wanted in prompts]
+        """Take the engine's place."""
+        pl_module.engine = ReplayEngine(self._path)
 
 
-def _sample(ids: list[int]) -> Sample:
-    return Sample(ids, [0.0] * len(ids), stopped=False)  # the log-probabilities are for a figure that is not logged
+class ReplayEngine:
+    """An ``Engine`` that knows what it will be asked, a line of its file for each call of ``draw``.
+
+    Args:
+        path: As for ``Replay``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._steps = map(json.loads, path.read_text().splitlines())
+
+    def refresh(self, policy: Policy) -> None:
+        """Do nothing: the completions are there."""
+
+    def draw(self, requests: Sequence[Request], drawing: Drawing) -> Iterator[tuple[int, Sample]]:
+        """Yield the completions of the step's prompts."""
+        left = next(self._steps)
+        for number, request in enumerate(requests):
+            place = next(i for i, (prompt, _) in enumerate(left) if prompt == request.prompt_ids)
+            _, ids = left.pop(place)
+            # the log-probabilities are for a figure that is not logged
+            yield number, Sample(ids, [0.0] * len(ids), stopped=False)
+
+    def rest(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""

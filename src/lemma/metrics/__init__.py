@@ -4,6 +4,7 @@ functional.py    pass@k
 voting.py        maj@k, agreement
 intervals.py     Wilson, bootstrap
 significance.py  McNemar, paired bootstrap, Holm
+paired.py        means of two models over the same problems
 plots.py         curves over k
 per_problem.py   states that count each problem once on any number of ranks; classes.py: the metrics
 """

@@ -73,6 +73,10 @@ class MeasuredModule(LightningModule):
             )
         return self._engine
 
+    @engine.setter
+    def engine(self, engine: Engine) -> None:
+        self._engine = engine
+
     def served_weights(self) -> Weights | None:
         """Return how the policy is brought to the servers; None leaves them their base model."""
 
