@@ -444,7 +444,7 @@ def test_hostile_texts_are_graded_in_no_time_and_none_is_correct():
         start = time.process_time()
         extract_answer(text)
         seconds = time.process_time() - start
-        if seconds > 1.0:
+        if seconds > 2.0:  # a quadratic reader would take minutes
             slow.append((text[:60], len(text), seconds))
     assert slow == []
     with Grader(timeout=TIMEOUT) as grader:

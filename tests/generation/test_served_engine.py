@@ -64,6 +64,7 @@ def test_a_draw_that_is_left_cancels_what_is_in_flight(engine):
 
 
 def test_an_interrupt_of_the_caller_cancels_what_is_in_flight(engine):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     with serve(faults=lambda _: "hang") as server:
         drawer = engine(server, max_in_flight=4, request_timeout=60.0)
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -76,9 +77,11 @@ def test_an_interrupt_of_the_caller_cancels_what_is_in_flight(engine):
 def test_closing_an_engine_ends_a_draw_with_an_error(engine):
     with serve(faults=lambda _: "hang") as server:
         drawer = engine(server, request_timeout=60.0)
-        threading.Timer(0.2, drawer.close).start()
+        closing = threading.Timer(0.2, drawer.close)
+        closing.start()
         with pytest.raises(ServerError, match="closed while it drew"):
             list(drawer.draw(REQUESTS, DRAWING))
+        closing.join()
     assert threads() == 0
 
 

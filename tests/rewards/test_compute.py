@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ TEXTS = ["a", "bad", "ccc"]
 INTACT = [[1.0], [None], [3.0]]
 LIMIT = 0.4  # seconds of CPU time, the fixture's
 ALLOWANCE = 8.0  # seconds, for the start of processes on a machine under load
+BY_EITHER_CLOCK = "0[.]4 s of CPU time|no answer after 1[.]6 s"  # a busy machine may give too little of the first
 
 
 @pytest.mark.parametrize(
@@ -27,9 +29,9 @@ ALLOWANCE = 8.0  # seconds, for the start of processes on a machine under load
         ("raising", "raised", "KeyError: "),
         ("leaving", "raised", "SystemExit: enough"),
         ("greedy", "raised", "MemoryError"),
-        ("hanging", "timed_out", "0.4 s of CPU time"),
-        ("hanging_in_c", "timed_out", "0.4 s of CPU time"),
-        ("sleeping", "timed_out", "no answer after 1.6 s"),
+        ("hanging", "timed_out", BY_EITHER_CLOCK),
+        ("hanging_in_c", "timed_out", BY_EITHER_CLOCK),
+        ("sleeping", "timed_out", "no answer after 1[.]6 s"),
         ("suicidal", "died", "code -9"),
         ("crashing", "died", "code -11"),
         ("too_few", "wrong_length", "expected 1 values, but got 0"),
@@ -48,7 +50,7 @@ def test_a_reward_that_fails_on_one_completion_is_counted_and_the_others_are_int
     assert table.num_failures == {(name, kind): 1}
     culprit = table.failures[-1]
     assert (culprit.index, culprit.kind) == (1, kind)
-    assert says in culprit.message
+    assert re.search(says, culprit.message)
     assert "\n" not in culprit.message
     [line] = table.report() if name != "too_few" else table.report()[:1]
     assert name in line
