@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,19 @@ def _config(family: str, vocab_size: int) -> PreTrainedConfig:
 
 
 FAMILIES = ("llama", "qwen2", "gemma2", "gemma3", "gpt2")
+
+
+@pytest.fixture
+def lemma(monkeypatch):
+    """Run the command line in this process, from the top of the checkout."""
+    from lemma.cli import main
+
+    def run(*args: str) -> None:
+        monkeypatch.chdir(Path(__file__).parents[1])
+        monkeypatch.setattr(sys, "argv", ["lemma", *args])
+        main()
+
+    return run
 
 
 @pytest.fixture(scope="session")

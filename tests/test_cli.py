@@ -32,18 +32,6 @@ SMALL = [
 ]
 
 
-@pytest.fixture
-def lemma(monkeypatch):
-    """Run the command line in this process, from the top of the checkout."""
-
-    def run(*args: str) -> None:
-        monkeypatch.chdir(ROOT)
-        monkeypatch.setattr(sys, "argv", ["lemma", *args])
-        main()
-
-    return run
-
-
 def command_of(path: Path) -> list[str]:
     """Return the arguments of the command that a configuration's first line gives."""
     first = path.read_text().split("\n")[0]

@@ -12,7 +12,6 @@ import pytest
 import yaml
 from serving import randomly, schedule, serve, serve_policy, steady_brain
 
-from lemma.cli import main
 from lemma.generation import LocalEngine
 
 ROOT = Path(__file__).parents[1]
@@ -29,18 +28,6 @@ SERVED = ["--config", "configs/objective/served.yaml", *SMALL]
 
 def at(url: str) -> list[str]:
     return ["--model.served.urls", json.dumps([url])]
-
-
-@pytest.fixture
-def lemma(monkeypatch):
-    """Run the command line in this process, from the top of the checkout."""
-
-    def run(*args: str) -> None:
-        monkeypatch.chdir(ROOT)
-        monkeypatch.setattr(sys, "argv", ["lemma", *args])
-        main()
-
-    return run
 
 
 @pytest.fixture
