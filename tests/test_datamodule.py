@@ -24,7 +24,11 @@ DATA = Path(os.environ.get("LEMMA_DATA", ROOT.parent / "shared" / "data"))
 def data_module(*, fn: str = "fit", ranks: int = 1, rank: int = 0, **options) -> MathDataModule:
     data = MathDataModule(TokenizerArgs("tiny"), **options)
     data.trainer = SimpleNamespace(
-        state=SimpleNamespace(fn=fn), world_size=ranks, global_rank=rank, accumulate_grad_batches=1
+        state=SimpleNamespace(fn=fn),
+        world_size=ranks,
+        global_rank=rank,
+        accumulate_grad_batches=1,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
     )
     data.setup(fn)
     return data
@@ -282,6 +286,7 @@ def rollout_data(*, ranks: int = 1, rank: int = 0, accumulate: int = 1, **option
         state=SimpleNamespace(fn="fit"), world_size=ranks, global_rank=rank, accumulate_grad_batches=accumulate,
         lightning_module=Turns(),
         _accelerator_connector=SimpleNamespace(use_distributed_sampler=False),
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
     )  # fmt: skip
     data.setup("fit")
     return data

@@ -6,7 +6,7 @@ from torch import nn
 
 from lemma.encoding import Example, padded, shared_prefix
 from lemma.policy import LoraArgs, Policy, PolicyArgs
-from lemma.policy.flex import FLEX_OR_SDPA, use_flex
+from lemma.policy.skipping import FLEX_OR_SDPA, use_skipping
 from lemma.policy.visibility import attention_masks, dense, visibility
 from lemma.types import InputError
 
@@ -49,10 +49,10 @@ def test_every_token_sees_itself_padding_included(window):
 def test_models_of_several_types_of_layers_get_a_mask_for_each(base_folder):
     _, some = batch()
     mistral_like = Policy(PolicyArgs(str(base_folder("llama")), method="full")).causal_lm.config
-    assert attention_masks(some, mistral_like, "sdpa", torch.float32).dtype == torch.bool
+    assert attention_masks(some, mistral_like, "another", torch.float32).dtype == torch.bool
     mistral_like.sliding_window = 2
     narrow = attention_masks(some, mistral_like, "sdpa", torch.float32)
-    assert torch.equal(narrow, dense(visibility(some, 2), some.input_ids))
+    assert torch.equal(narrow == 0, dense(visibility(some, 2), some.input_ids))
     gemma = Policy(PolicyArgs(str(base_folder("gemma3")), method="full")).causal_lm.config
     masks = attention_masks(some, gemma, "eager", torch.bfloat16)
     assert masks.keys() == {"full_attention", "sliding_attention"}
@@ -78,6 +78,7 @@ def test_the_block_mask_is_the_dense_mask(window):
 
 
 def adapted(folder, **options) -> Policy:
+    torch.manual_seed(0)
     policy = Policy(PolicyArgs(str(folder), lora=LoraArgs(r=3), **options))
     for name, parameter in policy.named_parameters():
         if "lora_B" in name:
@@ -87,12 +88,12 @@ def adapted(folder, **options) -> Policy:
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma3", "gpt2"])
 def test_flex_attention_computes_the_same_and_other_batches_as_before(base_folder, family):
-    policy = adapted(base_folder(family))
+    policy, other = adapted(base_folder(family)), adapted(base_folder(family))
     rows, some = batch()
     with torch.no_grad():  # it has no backward pass on a CPU
-        logps, reference = policy(some), policy(padded(rows, pad_id=0, window_weight=1.0))
-        use_flex(policy.causal_lm)
-        use_flex(policy.causal_lm)
+        logps, reference = other(some), other(padded(rows, pad_id=0, window_weight=1.0))
+        use_skipping(policy.causal_lm, "cuda", shares_prompts=True)
+        use_skipping(policy.causal_lm, "cuda", shares_prompts=True)
         assert policy.causal_lm.config._attn_implementation == FLEX_OR_SDPA
         torch.testing.assert_close(policy(some), logps, rtol=0, atol=1e-5)
         assert torch.equal(policy(padded(rows, pad_id=0, window_weight=1.0)), reference)
@@ -120,7 +121,7 @@ def test_what_flex_attention_cannot_do_is_refused_with_what_can(base_folder):
     policy = Policy(PolicyArgs(str(base_folder("llama")), method="full"))
     for layer in policy.causal_lm.model.layers:
         layer.self_attn.attention_dropout = 0.1
-    use_flex(policy.causal_lm)
+    use_skipping(policy.causal_lm, "cuda", shares_prompts=True)
     with pytest.raises(InputError, match=r"no dropout.*--data\.layout packed"):
         policy(batch()[1])
 
@@ -129,5 +130,5 @@ def test_other_kernels_than_sdpa_are_left_alone():
     config = type("Config", (), {"_attn_implementation": "eager", "get_text_config": lambda self: self})()
     model = nn.Module()
     model.config = config
-    use_flex(model)
+    use_skipping(model, "cuda", shares_prompts=True)
     assert config._attn_implementation == "eager"

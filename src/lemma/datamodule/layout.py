@@ -3,6 +3,7 @@
 from lemma.encoding import Arrangement, Geometry, TokenizerArgs, TrainingSet, arrange
 from lemma.policy.architecture import attention_break_even, load_config
 from lemma.policy.packing import choose_layout
+from lemma.policy.skipping import skips_masked
 from lemma.rollouts import RolloutLayout
 from lemma.types import InputError
 
@@ -17,6 +18,7 @@ def arrange_for(
     group_by_length: bool | None,
     seed: int,
     attention: str | None = None,
+    device: str = "cpu",
     rollouts: bool = False,
 ) -> Arrangement | RolloutLayout:
     """Return the arrangement of a run.
@@ -31,6 +33,7 @@ def arrange_for(
             pack.
         seed: Of the order of grouped windows.
         attention: The attention kernel that was asked for; None for the model's own.
+        device: Type of the device that trains.
         rollouts: Whether examples are prompts, for whose completions rows are made.
 
     Raises:
@@ -40,6 +43,8 @@ def arrange_for(
     config = load_config(base.base, base.revision, base.trust_remote_code)
     shares_prompts = rollouts or training.examples.holds_pairs
     chosen, obstacle = choose_layout(layout, config, shares_prompts=shares_prompts, attention=attention)
+    free = skips_masked(config, device, shares_prompts=chosen == "shared_prefix", attention=attention)
+    break_even = float("inf") if free else attention_break_even(config)
     if rollouts:
         for name, value in (("row_length", row_length), ("group_by_length", group_by_length)):
             if value:
@@ -47,13 +52,13 @@ def arrange_for(
                     f"data.{name}: expected null for rollouts, for lengths are known only when completions are drawn, "
                     f"but got {value}."
                 )
-        return RolloutLayout(chosen, attention_break_even(config), obstacle)
+        return RolloutLayout(chosen, break_even, obstacle)
     return arrange(
         training,
         geometry,
         layout=chosen,
         row_length=row_length,
-        break_even=attention_break_even(config),
+        break_even=break_even,
         group_by_length=obstacle is not None if group_by_length is None else group_by_length,
         seed=seed,
         obstacle=obstacle,

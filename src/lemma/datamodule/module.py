@@ -200,6 +200,7 @@ class MathDataModule(RolloutData, LightningDataModule):
                 group_by_length=self.group_by_length,
                 seed=self.seed,
                 attention=self.attention,
+                device="cpu" if self.trainer is None else self.trainer.strategy.root_device.type,
                 rollouts=self.makes_rollouts,
             )
             if stage == "fit":

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 
 from lemma.generation.cache import RoomyLayer, aligned
-from lemma.policy.flex import FLEX_OR_SDPA
+from lemma.policy.skipping import SDPA_KERNELS
 
 _NAME = "lemma_shared_prefix"
 _HANDS_KEYS_ON = ("llama", "mistral", "qwen2", "qwen3", "phi3", "gpt2")  # model types, each under test
@@ -94,7 +94,7 @@ def can_share(causal_lm: nn.Module) -> bool:
     layer_types = set(getattr(config, "layer_types", None) or ())
     return (
         config.model_type in _HANDS_KEYS_ON
-        and config._attn_implementation in ("sdpa", FLEX_OR_SDPA)
+        and config._attn_implementation in SDPA_KERNELS
         and layer_types <= {"full_attention"}
         and (getattr(config, "sliding_window", None) is None or bool(layer_types))
     )

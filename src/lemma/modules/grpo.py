@@ -157,7 +157,7 @@ class GRPOModule(ReferencedModule):
 
     def _layout(self) -> Callable[[list[Example]], Batch]:
         data = self.trainer.datamodule
-        return data.arrangement.layout(data.encoder.pad_id, skips_masked=self.device.type == "cuda")
+        return data.arrangement.layout(data.encoder.pad_id)
 
     def _make_rollout(self, size: RolloutSize) -> None:
         """Replace the rollout; random generators stay as they are."""

@@ -20,6 +20,7 @@ class Cluster:
         accumulate: Micro-batches an optimiser step and rank.
         max_steps: Optimiser steps after which training ends, or None.
         max_epochs: Epochs after which it ends, or None.
+        device: Type of the devices.
     """
 
     strategy: str
@@ -28,6 +29,7 @@ class Cluster:
     accumulate: int
     max_steps: int | None
     max_epochs: int | None
+    device: str = "cpu"
 
     @property
     def shards_states(self) -> bool:
@@ -57,7 +59,14 @@ def cluster_of(trainer: Mapping[str, Any]) -> Cluster:
         accumulate=trainer.get("accumulate_grad_batches") or 1,
         max_steps=None if max_steps in (None, -1) else max_steps,
         max_epochs=None if max_epochs in (None, -1) else max_epochs,
+        device=_device(str(trainer.get("accelerator") or "auto")),
     )
+
+
+def _device(accelerator: str) -> str:
+    """Return the type of device that is meant, whether this machine has one or not."""
+    is_cuda = torch.cuda.is_available() if accelerator == "auto" else accelerator in ("gpu", "cuda")
+    return "cuda" if is_cuda else "cpu"
 
 
 def _devices(devices: Any) -> int:

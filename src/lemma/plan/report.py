@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+import torch
 from tabulate import tabulate
 
 from lemma.datamodule import MathDataModule
@@ -69,6 +70,7 @@ def _read(cluster: Cluster, module: PolicyModule, data: MathDataModule) -> str |
         accumulate_grad_batches=cluster.accumulate,
         world_size=cluster.ranks,
         global_rank=0,
+        strategy=SimpleNamespace(root_device=torch.device(cluster.device)),
     )
     try:
         data.setup("fit")

@@ -1,8 +1,4 @@
-"""Lets a model that runs on SDPA take a BlockMask, for which flex_attention computes only what is seen (CUDA).
-
-One attention function goes by the type of the mask, so that nothing is switched from batch to batch: layers that
-gradient checkpointing computes again in the backward pass, and ``generate``, find the kernel that they had.
-"""
+"""Computes attention by flex_attention, which skips the blocks of a BlockMask in which nothing is seen (CUDA)."""
 
 import functools
 from collections.abc import Callable
@@ -12,24 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from lemma.types import InputError
-
-FLEX_OR_SDPA = "lemma_flex_or_sdpa"
-
-
-def use_flex(causal_lm: nn.Module) -> None:
-    """Let a model's SDPA layers take a BlockMask from now on; they compute every other mask as before.
-
-    Args:
-        causal_lm: With ``sdpa`` as its kernel; another one is left alone.
-    """
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import sdpa_mask
-
-    config = causal_lm.config.get_text_config()
-    if config._attn_implementation == "sdpa":
-        AttentionInterface.register(FLEX_OR_SDPA, attend)
-        AttentionMaskInterface.register(FLEX_OR_SDPA, sdpa_mask)
-        config._attn_implementation = FLEX_OR_SDPA
 
 
 def attend(

@@ -13,11 +13,11 @@ from lemma.encoding import Batch
 from lemma.ops import Head, completion_logps, completion_logps_and_entropy
 from lemma.policy.args import PolicyArgs
 from lemma.policy.dropout import disable_dropout
-from lemma.policy.flex import use_flex
 from lemma.policy.load import load_model
 from lemma.policy.packing import one_row
 from lemma.policy.quantization import is_quantized
 from lemma.policy.reference import adapters_off, copy_adapter, evaluating, load_reference, reference_adapter
+from lemma.policy.skipping import use_skipping
 from lemma.policy.visibility import attention_masks
 from lemma.types import InputError
 
@@ -74,15 +74,12 @@ class Policy(nn.Module):
         causal_lm = self.causal_lm
         backbone = getattr(causal_lm, causal_lm.base_model_prefix)
         config = causal_lm.config.get_text_config()
-        if batch.groups is None:
-            attention_mask = batch.attention_mask
-            input_ids, position_ids = one_row(batch.input_ids, batch.position_ids, config._attn_implementation)
-        else:
-            if batch.input_ids.is_cuda:
-                use_flex(causal_lm)
+        attention_mask = batch.attention_mask
+        if batch.position_ids is not None:
+            use_skipping(causal_lm, batch.input_ids.device.type, shares_prompts=batch.groups is not None)
             dtype = causal_lm.get_input_embeddings().weight.dtype
             attention_mask = attention_masks(batch, config, config._attn_implementation, dtype)
-            input_ids, position_ids = batch.input_ids, batch.position_ids
+        input_ids, position_ids = one_row(batch.input_ids, batch.position_ids, config._attn_implementation)
         hidden = backbone(
             input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
         ).last_hidden_state  # (B, L, H)

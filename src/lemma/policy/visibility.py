@@ -1,4 +1,4 @@
-"""Decides who sees whom where completions share a prompt, in the form that the model's attention kernel takes.
+"""Decides who sees whom where sequences share a row, in the form that the model's attention kernel takes.
 
 A token sees the tokens of its own example that stand before it or are itself, of its prompt and of its own completion.
 Padding sees padding: each row of a mask has a True, so that no softmax divides by zero.
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from lemma.encoding import Batch
-from lemma.policy.flex import FLEX_OR_SDPA
+from lemma.policy.skipping import FLEX_OR_SDPA, SPANS_OR_SDPA
+from lemma.policy.spans import as_mask, parts_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -19,22 +20,29 @@ if TYPE_CHECKING:
 MASKED_LAYERS = {"full_attention", "sliding_attention"}
 """Types of layers, in the words of transformers' configurations, for which there is a mask."""
 
+_ADDITIVE = {"eager", "sdpa"}
+
 _Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def attention_masks(batch: Batch, config: "PreTrainedConfig", kernel: str | None, dtype: torch.dtype) -> Any:
-    """Return the masks of a batch in the shared-prefix layout, as the backbone's ``attention_mask``.
+    """Return the masks of a batch on shared rows, as the backbone's ``attention_mask``; None where it makes its own.
 
-    Models whose configuration has ``layer_types`` take a mask for each of the types, by name; others take one. These
-    are the rules by which transformers itself makes masks for ``generate`` (``create_masks_for_generate``).
+    It does for packed rows, by their position ids; only the kernel that goes by spans is told of them, too. Models
+    whose configuration has ``layer_types`` take a mask for each of the types, by name; others take one. These are the
+    rules by which transformers itself makes masks for ``generate`` (``create_masks_for_generate``).
 
     Args:
-        batch: With ``groups``, ``branches`` and ``position_ids``.
+        batch: With ``position_ids``; with ``groups`` and ``branches`` where prompts are shared.
         config: Of the text model.
-        kernel: Name of the attention kernel. A flex kernel takes a BlockMask, eager attention a (B, 1, L, L) tensor of
-            ``dtype`` that is added to the scores, every other a (B, 1, L, L) bool tensor, True where a token sees.
+        kernel: Name of the attention kernel. A flex kernel takes a BlockMask, that by spans what ``spans.as_mask``
+            returns, eager attention and SDPA a (B, 1, L, L)
+            tensor of ``dtype`` that is added to the scores (of a bool one SDPA would make one in each layer, and keep
+            it for the backward pass), every other a (B, 1, L, L) bool tensor, True where a token sees.
         dtype: Of the scores.
     """
+    if batch.groups is None and kernel != SPANS_OR_SDPA:
+        return None
     window = getattr(config, "sliding_window", None)
     if not hasattr(config, "layer_types"):
         return _mask(batch, window, kernel, dtype)
@@ -43,6 +51,8 @@ def attention_masks(batch: Batch, config: "PreTrainedConfig", kernel: str | None
 
 
 def _mask(batch: Batch, window: int | None, kernel: str | None, dtype: torch.dtype) -> Any:
+    if kernel == SPANS_OR_SDPA:
+        return as_mask(parts_of(batch))
     rule = visibility(batch, window)
     if kernel in (FLEX_OR_SDPA, "flex_attention"):
         from torch.nn.attention.flex_attention import create_block_mask
@@ -52,7 +62,7 @@ def _mask(batch: Batch, window: int | None, kernel: str | None, dtype: torch.dty
         blocks.ndim = 4  # GPT-2 asks every mask
         return blocks
     mask = dense(rule, batch.input_ids)
-    if kernel != "eager":
+    if kernel not in _ADDITIVE:
         return mask
     if torch.is_autocast_enabled(mask.device.type):
         dtype = torch.get_autocast_dtype(mask.device.type)

@@ -24,7 +24,8 @@ class RolloutLayout:
 
     Attributes:
         name: Of the layout, among ``LAYOUTS``.
-        break_even: Row length at which attention costs as much as everything else, if it computes every pair of a row.
+        break_even: Row length at which attention costs as much as everything else; infinite where it skips what is
+            masked: then groups stay whole.
         obstacle: What in the model would mix sequences that share a row, if that is why they share none.
     """
 
@@ -32,15 +33,13 @@ class RolloutLayout:
     break_even: float
     obstacle: str | None = None
 
-    def layout(self, pad_id: int, *, skips_masked: bool = False) -> Callable[[list[Example]], Batch]:
+    def layout(self, pad_id: int) -> Callable[[list[Example]], Batch]:
         """Return the function from examples to a batch whose completions keep their order.
 
         Args:
             pad_id: Id to fill with.
-            skips_masked: Whether attention skips what is masked (flex attention, on CUDA): then groups stay whole.
         """
-        break_even = float("inf") if skips_masked else self.break_even
-        return lambda examples: lay_out(examples, name=self.name, pad_id=pad_id, break_even=break_even)
+        return lambda examples: lay_out(examples, name=self.name, pad_id=pad_id, break_even=self.break_even)
 
     def describe(self) -> str:
         """Return a line for the set-up report."""
