@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lemma.cli import main
-from lemma.compatibility import RULES, Setup, check_compatibility, setup_of
-from lemma.modules import OptimizerArgs
+from lemma.compatibility import RULES, Setup, check_compatibility, check_rollouts, setup_of
+from lemma.modules import GRPOModule, OptimizerArgs, SFTModule
 from lemma.policy import LoraArgs, PolicyArgs, QuantizationArgs
 from lemma.types import InputError
 
@@ -122,6 +122,28 @@ def test_the_command_line_refuses_before_it_reads(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["lemma", "fit", "--config", str(config), *flags])
     with pytest.raises(SystemExit, match=r"lemma: error: trainer.precision: 16-mixed needs a GPU"):
         main()
+
+
+@pytest.mark.parametrize(
+    ("trainer", "sizes", "says"),
+    [
+        ({"devices": "auto"}, (32, 7, 32), r"data.batch_size: .*divisor of model.group_size = 7, but got 32"),
+        ({}, (5, 8, 32), r"model.problems_per_rollout x model.group_size: expected 5 x 8 = 40 to be a multiple"),
+        ({"devices": 3}, (4, 8, 8), r"model.problems_per_rollout: expected a multiple of the 3 ranks"),
+        ({"devices": 2, "accumulate_grad_batches": 2}, (4, 8, 16), r"16 x 2 x 2 = 64"),
+        ({"devices": "auto", "accumulate_grad_batches": 2}, (4, 8, 16), None),
+    ],
+)
+def test_rollouts_that_cannot_be_cut_are_refused_before_anything_is_read(trainer, sizes, says):
+    """They were refused only when data and weights had been loaded."""
+    problems, group_size, batch_size = sizes
+    module = GRPOModule(group_size=group_size, problems_per_rollout=problems)
+    if says is None:
+        check_rollouts(trainer, module, batch_size)
+    else:
+        with pytest.raises(InputError, match=says):
+            check_rollouts(trainer, module, batch_size)
+    check_rollouts(trainer, SFTModule(), batch_size)
 
 
 def test_the_architecture_is_asked_for_where_a_rule_needs_it(base_folder):

@@ -204,7 +204,7 @@ def test_sleep_is_refused_without_a_gpu():
 
 
 def test_an_open_port_without_a_key_is_warned_of_and_the_key_is_never_shown(monkeypatch):
-    from vllm_server.launch import flags
+    from vllm_server.launch import fit_command
 
     open_port = ("--host=0.0.0.0", "--sleep=true")
     anyone, asleep = launch(*TINY, *open_port).notes
@@ -213,9 +213,10 @@ def test_an_open_port_without_a_key_is_warned_of_and_the_key_is_never_shown(monk
     monkeypatch.setenv("VLLM_API_KEY", "s3cret")
     made = launch(*TINY, *open_port)
     assert made.notes == [asleep]
-    assert flags(made).endswith(":8000/v1]' --model.served.api_key_env VLLM_API_KEY --model.served.sleep true")
+    shown = fit_command(made, [*TINY, *open_port])
+    assert shown.endswith(":8000/v1]' --model.served.api_key_env VLLM_API_KEY --model.served.sleep true")
     assert made.environment["VLLM_API_KEY"] == "s3cret"
-    assert "s3cret" not in made.shown(Path("python")) + flags(made)
+    assert "s3cret" not in made.shown(Path("python")) + shown
 
 
 def test_an_address_of_six_parts_stands_in_brackets():
@@ -249,6 +250,31 @@ def test_a_server_that_dies_is_an_error_with_the_end_of_its_log(serve, environme
         serve("--port=0")
 
 
+def test_a_server_that_takes_its_time_shows_seconds_and_not_its_log(environment, tmp_path, monkeypatch, capsys):
+    """Lines of the log that were cut off looked alarming."""
+    from vllm_server import process
+
+    monkeypatch.setattr(process, "_EVERY", 0.2)
+    command = [sys.executable, "-c", "import time; print('WARNING: error', flush=True); time.sleep(60)"]
+    server = process.Server(command, dict(os.environ), tmp_path / "log")
+    with pytest.raises(InputError, match="not up after 1 s"):
+        server.wait_until_healthy("http://127.0.0.1:9", timeout=1.0)
+    server.stop()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 1
+    assert all(line.split()[1:] == ["s"] for line in lines)
+
+
+def test_a_step_of_an_environment_that_takes_its_time_is_seen_to_go_on(monkeypatch, capfd):
+    import environments
+
+    monkeypatch.setattr(environments, "_SECONDS", 0.1)
+    environments._run([sys.executable, "-c", "import time; time.sleep(0.5)"], "1 of 3")
+    assert "  1 of 3: 0 s" in capfd.readouterr().out.splitlines()
+    with pytest.raises(InputError, match="ended with status 3"):
+        environments._run([sys.executable, "-c", "raise SystemExit(3)"], "1 of 3")
+
+
 def test_a_port_that_is_taken_and_an_environment_without_vllm_are_refused(serve, environment):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -266,10 +292,13 @@ def test_sigterm_ends_the_server_with_all_that_it_started(environment, tmp_path)
     tool = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environ)
     try:
         lines = iter(tool.stdout.readline, "")
-        shown = next(line for line in lines if "--model.engine" in line)
+        shown = next(line for line in lines if "lemma fit" in line)
         started = seen(environment)
         port = started["argv"][started["argv"].index("--port") + 1]
-        assert shown.strip() == f"--model.engine served --model.served.urls '[http://127.0.0.1:{port}/v1]'"
+        served = f"--model.engine served --model.served.urls '[http://127.0.0.1:{port}/v1]'"
+        assert shown.strip() == f"lemma fit {' '.join(TINY)} {served}", (
+            "can be pasted: the run's arguments, not the tool's"
+        )
         assert "PYTHONPATH" not in started["environ"]
         assert started["environ"]["HF_HUB_OFFLINE"] == "1"
         assert all(map(runs, started["pids"]))

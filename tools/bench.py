@@ -2,19 +2,32 @@
 
 Each workload is one file under tools/benchmark/ and one line in WORKLOADS. The same rows, model, precision and steps go
 through both sides in turn, each in a process of its own; sides that did not do the same work end the run with status 1.
+
+`--against none` measures Lemma alone. `--sweep length` (or group_size, prompt_tokens, any option with a whole number)
+runs a workload for several values, the reference for those up to `--reference_up_to`, and draws how the cost grows:
+
+    python tools/bench.py grpo --against trl --sweep group_size --batch_size 64 --reference_up_to 16
 """
 
 import logging
 import sys
 import warnings
 
-from benchmark import dpo, grpo, sft
-from benchmark.harness import Workload, bench
+from benchmark import data, dpo, generate, grade, grpo, sft
+from benchmark.harness import Workload
+from benchmark.runs import bench, sweep
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from lemma.types import InputError
 
-WORKLOADS: dict[str, Workload] = {"sft": sft.WORKLOAD, "dpo": dpo.WORKLOAD, "grpo": grpo.WORKLOAD}
+WORKLOADS: dict[str, Workload] = {
+    "sft": sft.WORKLOAD,
+    "dpo": dpo.WORKLOAD,
+    "grpo": grpo.WORKLOAD,
+    "generate": generate.WORKLOAD,
+    "grade": grade.WORKLOAD,
+    "data": data.WORKLOAD,
+}
 
 
 def main() -> None:
@@ -30,7 +43,9 @@ def main() -> None:
     workload = WORKLOADS[chosen.subcommand]
     _quieten()
     try:
-        bench(chosen.subcommand, workload, workload.args(**chosen[chosen.subcommand].as_dict()))
+        args = workload.args(**chosen[chosen.subcommand].as_dict())
+        run = bench if args.sweep is None else sweep
+        run(chosen.subcommand, workload, args)
     except InputError as error:
         sys.exit(f"bench: error: {error}")
 

@@ -1,16 +1,17 @@
 """Serve a run's policy by vLLM: python tools/serve_rollouts.py --config CONFIG [--config …]
 
 Takes the configuration files and flags of `lemma fit`, starts a vLLM server with what they need (base, data type, rank
-of adapters, lengths, log-probabilities at the sampling temperature), prints the flags by which fit and validate draw
-from it, and ends it with all that it started on Ctrl-C. vLLM stands in an environment of its own.
+of adapters, lengths, log-probabilities at the sampling temperature), prints the command of a fit that draws from it,
+and ends it with all that it started on Ctrl-C. vLLM stands in an environment of its own.
 """
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from vllm_server.environment import environment_folder, vllm_python
-from vllm_server.launch import flags, launch_for
+from vllm_server.launch import fit_command, launch_for
 from vllm_server.options import ServerArgs
 from vllm_server.process import Server, ending_on_signals, free_port
 
@@ -37,10 +38,10 @@ def main() -> None:
             Path(args.log or f"runs/serving/port-{args.port}.log"),
         )
         try:
-            print(f"Starting a server for {model.policy_args.base}; it writes to {server.log}", flush=True)
+            print(f"Starting a server for {model.policy_args.base} (minutes); it writes to {server.log}", flush=True)
             seconds = server.wait_until_healthy(launch.url, timeout=args.start_timeout)
-            print(f"Up after {seconds:.0f} s: {launch.url}/v1 (Ctrl-C ends it). Give fit or validate\n", flush=True)
-            print(f"    {flags(launch)}\n", flush=True)
+            print(f"Up after {seconds:.0f} s: {launch.url}/v1; Ctrl-C ends it. In another shell (fit or validate):\n")
+            print(f"    {fit_command(launch, sys.argv[1:])}\n", flush=True)
             server.wait()
         except KeyboardInterrupt:
             print("Ending the server …", flush=True)

@@ -36,7 +36,7 @@ from lemma.callbacks import (
     refuse_missing_checkpoint,
     refuse_other_run,
 )
-from lemma.compatibility import check_compatibility, setup_of
+from lemma.compatibility import check_compatibility, check_rollouts, setup_of
 from lemma.corpora import CorpusArgs, corpus_args, given_args
 from lemma.datamodule import MathDataModule
 from lemma.encoding import TokenizerArgs
@@ -145,6 +145,8 @@ class LemmaCLI(LightningCLI):
         self._refuse_other_verbs()
         settings = (self.model.policy_args, self.model.optimizer_args)
         check_compatibility(setup_of(trainer, *settings, loads_reference=self.model.loads_reference))
+        if self.subcommand == "fit":
+            check_rollouts(trainer, self.model, self.datamodule.batch_size)
         check_noun(self.datamodule.corpora, pairs=self.model.trains_on_pairs, module=type(self.model).__name__)
         if self._get(self.config_init, "print_plan"):
             self._print_plan(trainer)

@@ -4,13 +4,13 @@ A rule that concerns one group of settings alone stands with that group; here st
 optimiser. Each would otherwise fail hours later, inside a library, or train something else in silence.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 
-from lemma.modules import OptimizerArgs
+from lemma.modules import MeasuredModule, OptimizerArgs
 from lemma.modules.partition import DORA_ON_STAGE_3
 from lemma.policy import PolicyArgs
 from lemma.policy.architecture import load_config
@@ -145,6 +145,25 @@ def check_compatibility(setup: Setup) -> None:
     """
     if broken := [rule.message for rule in RULES if rule.matches(setup)]:
         raise InputError("\n".join(broken))
+
+
+def check_rollouts(trainer: Mapping[str, Any], module: MeasuredModule, batch_size: int) -> None:
+    """Refuse numbers of a module's rollouts that do not go together, as far as flags tell them.
+
+    What one device cannot cut, no number of devices can: one stands for ``auto``.
+
+    Args:
+        trainer: Arguments of Lightning's ``Trainer``.
+        module: To be trained.
+        batch_size: Of the data.
+
+    Raises:
+        InputError: As ``RolloutSize.check``.
+    """
+    if module.makes_rollouts:
+        devices = str(trainer.get("devices"))
+        ranks = max(1, int(devices)) * int(trainer.get("num_nodes") or 1) if devices.isdigit() else 1
+        module.rollout_size(batch_size, trainer.get("accumulate_grad_batches") or 1, ranks).check()
 
 
 def setup_of(

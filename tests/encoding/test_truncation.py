@@ -71,6 +71,14 @@ def test_the_table_gives_each_corpus_a_row_even_where_two_share_a_source():
     ]
 
 
+def test_the_table_of_prompts_says_nothing_of_completions():
+    """There was one completion token a row: the stop token that stands for what is yet to be drawn."""
+    censuses = [("x", truncate_all([FITS], Limits(4, 3, "drop"))[1])]
+    headers, _, row = census_table(censuses, [1], noun="prompts").splitlines()
+    assert " ".join(headers.split()) == "corpus prompts per epoch share prompt tokens longest too long dropped"
+    assert len(row.split()) == 8
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

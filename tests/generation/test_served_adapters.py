@@ -1,5 +1,7 @@
 """The policy's adapter on a server: each version is pushed, proved and forgotten; what is stale or wrong is noticed."""
 
+import time
+
 import pytest
 import torch
 from serving import serve_policy
@@ -12,6 +14,7 @@ from lemma.generation.served import ServedEngine, ServerError
 from lemma.generation.served.adapters import AdapterWeights, Ranks
 from lemma.generation.served.backoff import Backoff
 from lemma.generation.served.errors import OutageError, RefusalError
+from lemma.generation.served.presence import Presence
 from lemma.policy import LoraArgs, Policy, PolicyArgs
 
 QUICK = Backoff(first=0.01, longest=0.02)
@@ -165,6 +168,13 @@ class Answers:
     def __init__(self, *answers: str | Exception) -> None:
         self.answers = list(answers)
         self.asked = []
+        self.presence = Presence(0.1)
+
+    def connect(self):
+        return ["base"]
+
+    def pause(self, seconds):
+        time.sleep(seconds)
 
     def post(self, path, payload, *, seconds=60.0):
         self.asked.append(path)
@@ -172,7 +182,8 @@ class Answers:
 
 
 @pytest.mark.parametrize(
-    "refusal", [OutageError("HTTP 500: LoRA rank 4 is greater than max_lora_rank 2"), RefusalError(404, "Not Found")]
+    "refusal",
+    [OutageError("HTTP 500: rank 4 is too large", status=500), RefusalError(404, "Not Found")],
 )
 def test_a_server_that_takes_no_such_adapter_is_named_with_what_it_needs(policy, make_weights, refusal):
     weights = make_weights(ServedArgs())
@@ -180,10 +191,16 @@ def test_a_server_that_takes_no_such_adapter_is_named_with_what_it_needs(policy,
         weights.refresh(Answers(refusal), policy)
 
 
+def test_a_server_that_refuses_the_key_is_not_said_to_lack_flags(policy, make_weights):
+    refusal = RefusalError(401, "HTTP 401: no key (LEMMA_API_KEY is not set)")
+    with pytest.raises(ServerError, match=r"adapter: HTTP 401: no key \(LEMMA_API_KEY is not set\)\.$"):
+        make_weights(ServedArgs()).refresh(Answers(refusal), policy)
+
+
 def test_servers_that_are_away_are_waited_for_as_long_as_patience_lasts(policy, make_weights):
     engine = Answers(OutageError("connection refused"))
     with pytest.raises(
         ServerError, match=r"No server took .* model\.served\.patience.\n  http://one/v1: connection ref"
     ):
-        make_weights(ServedArgs(patience=0.1)).refresh(engine, policy)
+        make_weights(ServedArgs()).refresh(engine, policy)
     assert engine.asked.count("load_lora_adapter") > 2

@@ -143,6 +143,10 @@ def one_number(completions, **columns):
     return 1.0
 
 
+def one_value(completions, **columns):
+    return [1.0]
+
+
 def no_columns(completions):
     return [1.0] * len(completions)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from lemma.rewards import RewardArgs, RewardProcess, compute_rewards, total
-from lemma.rewards.compute import MAX_DEATHS
+from lemma.rewards import FailureTally, RewardArgs, RewardProcess, compute_rewards, refuse_useless, total
+from lemma.rewards.compute import MAX_DEATHS, MAX_TIMEOUTS
 from lemma.types import InputError
 
 TEXTS = ["a", "bad", "ccc"]
@@ -34,7 +34,6 @@ BY_EITHER_CLOCK = "0[.]4 s of CPU time|no answer after 1[.]6 s"  # a busy machin
         ("sleeping", "timed_out", "no answer after 1[.]6 s"),
         ("suicidal", "died", "code -9"),
         ("crashing", "died", "code -11"),
-        ("too_few", "wrong_length", "expected 1 values, but got 0"),
         ("not_a_number", "not_a_number", "'high'"),
         ("complex_number", "not_a_number", "1j"),
         ("nan", "not_finite", "nan"),
@@ -47,14 +46,13 @@ def test_a_reward_that_fails_on_one_completion_is_counted_and_the_others_are_int
     table = compute_rewards([RewardArgs(own + name)], TEXTS, {}, process=process)
     assert time.monotonic() - start < 2 * 4 * LIMIT + ALLOWANCE  # the batch and the one completion, in wall time
     assert table.values == INTACT
-    assert table.num_failures == {(name, kind): 1}
+    assert table.tally.counts == {(name, kind): 1}
     culprit = table.failures[-1]
     assert (culprit.index, culprit.kind) == (1, kind)
     assert re.search(says, culprit.message)
     assert "\n" not in culprit.message
-    [line] = table.report() if name != "too_few" else table.report()[:1]
-    assert name in line
-    assert "1 completion(s), first on number 1" in line
+    [line] = table.tally.report()
+    assert line.startswith(f'Reward "{name}" failed on 1 of 3 completions: ')
     # alone the values are the same
     alone = [compute_rewards([RewardArgs(own + name)], [text], {}, process=process).values[0] for text in TEXTS[::2]]
     assert alone == INTACT[::2]
@@ -67,24 +65,63 @@ def test_a_failure_becomes_what_is_configured_and_never_a_zero_by_itself(own, pr
 
     assert values("none").values == INTACT
     assert values(-2).values == [[1.0], [-2.0], [3.0]]
-    assert values(-2).num_failures == {("nan", "not_finite"): 1}  # counted all the same
+    assert values(-2).tally.counts == {("nan", "not_finite"): 1}  # counted all the same
     with pytest.raises(InputError, match=r"own_rewards.nan: not finite on completion 1: .*got nan"):
         values("error")
 
 
-def test_a_function_that_never_works_fails_on_every_completion(own, process):
-    table = compute_rewards([RewardArgs(own + "one_number")], TEXTS, {}, process=process)
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("one_number", "it returned a float, not a list of 3 values"),
+        ("too_few", "it returned 2 values for 3 completions"),
+        ("one_value", "it returned 1 values for 3 completions"),
+    ],
+)
+def test_a_wrong_number_of_values_is_not_tried_one_by_one(own, process, name, says):
+    """One value for the whole batch was taken as the value of each completion alone."""
+    table = compute_rewards([RewardArgs(own + name)], TEXTS, {}, process=process)
     assert table.values == [[None]] * 3
-    assert table.num_failures == {("one_number", "wrong_length"): 3}
-    assert table.failures[0].index is None
-    assert table.failures[0].message == "expected a list of 3 values, but got a float"
+    assert table.tally.report() == [f'Reward "{name}" failed on 3 of 3 completions: {says}.']
+
+
+def test_an_error_names_the_line_of_the_user_s_module(own, process):
+    [failure] = compute_rewards([RewardArgs(own + "raising")], ["bad"], {}, process=process).failures[1:]
+    file = Path(sys.modules["own_rewards"].__file__)
+    [line] = [number for number, text in enumerate(file.read_text().splitlines(), 1) if '["no\\nkey"]' in text]
+    assert failure.message.endswith(f"({file}:{line})")
+
+
+def test_a_function_that_hangs_is_given_up_after_two_completions(own, process):
+    """It was tried on eight, 20 s each, in every rollout."""
+    start = time.monotonic()
+    table = compute_rewards([RewardArgs(own + "sleeping", timeout=0.1)], ["bad"] * 9, {}, process=process)
+    assert time.monotonic() - start < 3 * 4 * 0.1 + ALLOWANCE
+    assert table.tally.counts == {("sleeping", "timed_out"): MAX_TIMEOUTS, ("sleeping", "not_tried"): 7}
+    assert "no answer after 0.4 s, 4 times its timeout" in table.tally.report()[0]
+
+
+def test_a_reward_that_fails_on_everything_is_refused_over_all_batches_unless_a_value_stands_for_it(own, process):
+    def tally(name: str, *batches: list[str]) -> FailureTally:
+        args = [RewardArgs("format"), RewardArgs(own + name)]
+        return sum((compute_rewards(args, texts, {}, process=process).tally for texts in batches), FailureTally())
+
+    def refuse(name: str, failed: FailureTally, **options) -> None:
+        refuse_useless([RewardArgs("format"), RewardArgs(own + name, **options)], failed)
+
+    failed = tally("nan", ["bad", "bad"], ["bad"])
+    with pytest.raises(InputError, match=r'"own_rewards.nan" failed on all 3 completions .*got nan.*on_failure: 0'):
+        refuse("nan", failed)
+    refuse("nan", failed, on_failure=0)
+    refuse("nan", tally("nan", ["bad", "bad"], ["good"]))
+    refuse("nan", FailureTally())
 
 
 def test_completions_that_end_their_process_are_tried_up_to_a_bound(own, process):
     texts = ["bad"] * (MAX_DEATHS + 2) + ["a"]
     table = compute_rewards([RewardArgs(own + "suicidal")], texts, {}, process=process)
     assert table.values == [[None]] * len(texts)
-    assert table.num_failures == {("suicidal", "died"): MAX_DEATHS, ("suicidal", "not_tried"): 3}
+    assert table.tally.counts == {("suicidal", "died"): MAX_DEATHS, ("suicidal", "not_tried"): 3}
     assert compute_rewards([RewardArgs(own + "suicidal")], ["a"], {}, process=process).values == [[1.0]]
 
 

@@ -5,14 +5,22 @@ import sys
 
 import pytest
 
-from lemma.rewards import REWARDS, RewardArgs, check_rewards, given_reward_args, reward_args
+from lemma.rewards import (
+    REWARDS,
+    RewardArgs,
+    check_rewards,
+    compute_rewards,
+    given_reward_args,
+    reward_args,
+    reward_settings,
+)
 from lemma.types import InputError
 
 
 def test_every_built_in_reward_can_be_asked_for_by_its_name_alone():
     assert list(REWARDS) == ["correctness", "format", "length", "overlong", "repetition"]
     for name in REWARDS:
-        assert reward_args(name) == RewardArgs(name, 1.0, {}, "none", None)
+        assert reward_args(name) == RewardArgs(name, 1.0, {}, "none", None, None)
 
 
 def test_an_import_path_is_imported_and_nothing_of_it_is_called(own):
@@ -29,7 +37,7 @@ def test_an_import_path_is_imported_and_nothing_of_it_is_called(own):
         ("", "import path"),
         ("own_rewards.", "import path"),
         ("own_rewards:letters", "import path"),
-        ("no_such_package.rewards.mine", "no module no_such_package .*PYTHONPATH"),
+        ("no_such_package.rewards.mine", "no module no_such_package in the working directory /.* or on PYTHONPATH"),
         ("own_rewards.rewards.mine", "no module own_rewards.rewards"),
         ("half_rewards.mine", "import raised ModuleNotFoundError: No module named 'no_such_library'"),
         ("broken_rewards.mine", "import raised ZeroDivisionError: division by zero"),
@@ -48,6 +56,21 @@ def test_a_function_that_cannot_be_had_is_refused_with_its_path_and_what_is_wron
     with pytest.raises(InputError, match=f"rewards.*{says}") as error:
         RewardArgs(name)
     assert name in str(error.value)
+
+
+def test_a_module_in_the_working_directory_is_found_after_every_library(tmp_path, monkeypatch):
+    """The command `lemma` does not look there by itself, and a file named as a library must not stand for it."""
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != ""])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "beside_me.py").write_text("def mine(completions, **columns):\n    return [7.0] * len(completions)\n")
+    (tmp_path / "fractions.py").write_text("raise RuntimeError")  # the worker would not start
+    args = RewardArgs("beside_me.mine")
+    assert sys.path[-1] == str(tmp_path)
+    assert compute_rewards([args], ["a"], {}).values == [[7.0]]
+
+
+def test_what_becomes_of_failures_may_change_where_a_run_goes_on():
+    assert reward_settings([RewardArgs("format", 0.5, on_failure=0, timeout=60)]) == [{"name": "format", "weight": 0.5}]
 
 
 def test_a_callable_object_is_a_function_too(own):
@@ -96,6 +119,8 @@ def test_a_built_in_reward_s_options_are_refused_at_construction(name, options, 
         ({"on_failure": "zero"}, "rewards.format.on_failure: expected error, none or a number, but got 'zero'"),
         ({"on_failure": None}, "rewards.format.on_failure"),
         ({"on_failure": float("inf")}, "rewards.format.on_failure"),
+        ({"timeout": 0}, "rewards.format.timeout: expected a number above 0, but got 0"),
+        ({"timeout": "long"}, "rewards.format.timeout"),
         ({"label": "a b"}, "rewards.format.label"),
         ({"label": ""}, "rewards.format.label"),
         ({"wieght": 1}, "rewards.format: expected keys among name, weight, .*'wieght'"),

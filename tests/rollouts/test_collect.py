@@ -100,7 +100,7 @@ def test_a_group_is_what_was_drawn_decoded_graded_and_rewarded(gather, prompts, 
     assert {Verdict.CORRECT, Verdict.WRONG} <= set(verdicts), "the shipped policy is right now and then"
     assert collected.seconds.keys() == {"generate", "grade"}
     assert all(seconds > 0 for seconds in collected.seconds.values())
-    assert (collected.failures, collected.reports) == ({}, [])
+    assert (collected.failures.counts, collected.failures.num_completions) == ({}, 3 * len(prompts))
 
 
 def test_what_fails_is_counted_and_told_and_none_stays_none(gather, prompts):
@@ -109,8 +109,9 @@ def test_what_fails_is_counted_and_told_and_none_stays_none(gather, prompts):
     mine = [row[1] for group in collected.groups for row in group.rewards]
     assert mine[:3] == [None, None, None], "the completions that it raises on, each tried alone"
     assert mine[3:] == [float(len(text)) for text in collected.groups[1].texts]
-    assert collected.failures == {("ill_disposed", "raised"): 3}
-    assert any("ill_disposed raised on 3 completion(s)" in line for line in collected.reports)
+    assert collected.failures.counts == {("ill_disposed", "raised"): 3}
+    [line] = collected.failures.report()
+    assert line.startswith('Reward "ill_disposed" failed on 3 of 6 completions: ZeroDivisionError: division by zero (')
     with pytest.raises(InputError, match="raising: raised"):
         gather(prompts[:1], [RewardArgs("rollout_rewards.raising", on_failure="error")])
 
@@ -118,7 +119,7 @@ def test_what_fails_is_counted_and_told_and_none_stays_none(gather, prompts):
 def test_a_rank_without_prompts_has_no_groups(gather):
     collected = gather([])
     assert collected.groups == []
-    assert collected.reports == []
+    assert collected.failures.report() == []
 
 
 @pytest.mark.parametrize("sample", [Sample([], [], True, "7", 3), Sample([5, 2], [], True)])
@@ -137,7 +138,7 @@ def test_prompts_are_encoded_as_the_run_encodes_them_and_solutions_are_not(encod
         assert example.prompt_ids == whole.prompt_ids
         assert example.completions == [[encoder.stop_id]]
     assert prompts.fingerprint != encoder.fingerprint
-    assert prompts.describe(prompts.encode_all(problems)[0]).endswith("«…»")
+    assert "«" not in prompts.describe(prompts.encode_all(problems)[0]) + prompts.legend
 
 
 @pytest.mark.parametrize(

@@ -7,3 +7,7 @@ def by_text(completions, **columns):
 
 def failing(completions, **columns):
     return [None if number % 2 else float("nan") for number, _ in enumerate(completions)]
+
+
+def broken(completions, **columns):
+    return [1 / 0 for _ in completions]

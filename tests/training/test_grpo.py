@@ -174,15 +174,30 @@ def test_dynamic_sampling_replaces_groups_without_signal(grpo, figures):
     assert 4 < dynamic["rollout/problems_drawn"] <= 16
 
 
-def test_a_reward_that_fails_is_counted_shown_and_left_out(grpo, figures):
+def test_a_reward_that_fails_is_counted_shown_in_every_rollout_and_left_out(grpo, figures, capsys):
     rewards = [{"name": "correctness"}, {"name": "reward_probes.failing", "label": "mine"}]
-    with pytest.warns(UserWarning, match="Reward mine .* on 8 completion"):
-        run = grpo("fit", "run", "--model.rewards", json.dumps(rewards), *ONE_STEP)
-    (step,) = figures(run)
+    flags = ("--data.batch_size", "16", "--trainer.max_steps", "2", "--trainer.enable_progress_bar", "true")
+    run = grpo("fit", "run", "--model.rewards", json.dumps(rewards), *flags)
+    out, err = capsys.readouterr()
+    assert err.count('Reward "mine" failed on 8 of 16 completions: expected a finite number, but got nan.') == 2
+    assert "Epoch 0, sampling:" in out
+    assert " 2/2 [" in out
+    step, _ = figures(run)
     assert step["rollout/failures/mine"] == 8
     assert step["rollout/failures/correctness"] == 0
     assert "rollout/rewards/mine" not in step, "it has no value at all"
     assert step["rollout/reward"] == step["rollout/rewards/correctness"]
+
+
+def test_a_reward_that_fails_on_every_completion_ends_the_run(grpo, tmp_path):
+    """It was trained without, on another objective than was asked for."""
+    rewards = ("--model.rewards", '["correctness", "reward_probes.broken"]')
+    with pytest.raises(
+        SystemExit,
+        match=r'"reward_probes.broken" failed on all 16 completions .*ZeroDivisionError: .*reward_probes.py:\d+\)',
+    ):
+        grpo("fit", "run", *rewards)
+    assert not (tmp_path / "run" / "adapter").exists()
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,8 @@ def test_resume_is_bit_exact_on_two_ranks(stopped_and_not):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--model.loss_type", "grpo"), "model.loss_type = "),
+        (("--model.loss_type", "grpo"), "model.loss_type = dapo, this run has grpo. A run"),
+        (("--model.delta", "5"), "model.delta = inf, this run has 5.0. A run"),
         (("--model.rewards", '["correctness"]'), "model.rewards = "),
         (("--model.num_iterations", "1"), "num_iterations = 2, this run has 1"),
         (("--model.sampling.temperature", "0.9"), "model.sampling = "),

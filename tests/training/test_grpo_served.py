@@ -1,7 +1,11 @@
 """Rollouts drawn by a server are the local ones; adapters that are not there, and servers that die, are noticed."""
 
 import json
+import os
 import re
+import signal
+import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +17,8 @@ from serving import serve_policy
 
 from lemma.generation import ServedArgs
 from lemma.generation.served import dialect
-from lemma.modules.serving import check_served
+from lemma.modules import serving
+from lemma.modules.serving import AgreedEnd, agreed, check_served
 from lemma.types import InputError
 
 CUT = ("--data.batch_size", "8", "--trainer.max_steps", "6", "--last_checkpoint.every_n_steps", "100")
@@ -103,6 +108,49 @@ def test_a_server_that_dies_leaves_a_checkpoint_from_which_the_run_is_the_one_un
         assert torch.equal(tensor, resumed["state_dict"][name]), name
     ours, theirs = (dict(each["MathDataModule"], data=None) for each in (resumed, straight))
     assert ours == theirs, "the stream of prompts, and the position in it"
+
+
+def test_sigterm_ends_the_wait_for_a_server_at_once_with_the_last_step_saved(served, last_checkpoint, tmp_path, caplog):
+    """The wait went on for all of the patience, 300 s, and in silence."""
+
+    def said(words: str) -> int:
+        return sum(words in record.getMessage() for record in caplog.records)
+
+    def end_when_told():
+        while not said("does not answer"):
+            time.sleep(0.05)
+        began.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def die_in_the_second_rollout(number):
+        if number == 4 + 16 + 2:
+            threading.Thread(target=end_when_told, daemon=True).start()
+            return "die"
+        return None
+
+    began = []
+    with serve_policy(faults=die_in_the_second_rollout) as server, pytest.raises(SystemExit) as ended:
+        served(server, "fit", "run", *CUT, "--data.batch_size", "16", deadline=120.0)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert time.monotonic() - began[0] < 20, "mostly for what a loaded machine takes to save"
+    assert last_checkpoint(tmp_path / "run")["global_step"] == 1
+    assert said(f"{server.url} does not answer") == 1
+    assert said(f"SIGTERM: Saved {tmp_path / 'run'}") == 1
+
+
+def test_a_signal_that_ends_the_wait_of_one_rank_ends_all(monkeypatch):
+    monkeypatch.setattr(serving, "gather_objects", lambda mine: [mine, (None, "no server is healthy", signal.SIGTERM)])
+    with pytest.raises(AgreedEnd) as ended:
+        agreed(lambda: "done")
+    assert ended.value.code == 128 + signal.SIGTERM
+
+
+def test_a_run_that_fails_before_its_first_step_leaves_no_checkpoint_that_blocks_the_corrected_one(served, tmp_path):
+    with serve_policy() as server:
+        with pytest.raises(SystemExit, match="it has no model 'qwen'; it has 'base'"):
+            served(server, "fit", "run", *CUT, "--model.served.model", "qwen")
+        assert not (tmp_path / "run" / "checkpoints").exists()
+        assert loads(server) == []
 
 
 class Deaf:

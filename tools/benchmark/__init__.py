@@ -1,10 +1,12 @@
-"""How Lemma is measured against another trainer on the same work.
+"""How Lemma is measured against others on the same work.
 
-1. ``base`` makes a random model, a tokenizer trained on the rows and an adapter; a workload (``sft``, ``dpo``) makes
-   the rows. What such workloads share is in ``training``, ``lemma_side`` and ``trl_side``.
-2. ``harness`` runs both sides in turn, each as a process of its own, the reference in an environment of its own
-   (``reference``); in each, ``meter`` notes time, memory, loss and what the model saw, step by step.
-3. ``work`` compares what both saw and learned; ``report`` makes medians, ratios, a table and a JSON file.
+1. A workload (``sft``, ``dpo``, ``grpo``, ``generate``, ``grade``, ``data``) makes what both sides start from:
+   ``problems`` the rows, ``base`` a random model, a tokenizer trained on the rows and an adapter. What those share that
+   train is in ``training``, ``lemma_side`` and ``trl_side``.
+2. ``harness`` runs both sides in turn, each as a process of its own, a reference that is no dependency of Lemma in an
+   environment of its own (``reference``); each notes its time, memory and what it did (``meter``, ``process``).
+3. The workload compares what both did (``work``), so that none skips any. ``report`` makes medians, ratios and tables.
+4. ``runs`` does this once, or for each value of an option, and writes a JSON file, and a PNG (``figures``).
 
 A further workload is a file like ``sft``, beside it what runs in each side's process, and a line in ``bench.py``.
 """

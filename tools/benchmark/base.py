@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from benchmark.options import expect
+from benchmark.options import ModelBenchArgs, expect
 from lemma.encoding.tokenizer import CHAT_TEMPLATES
 from lemma.policy import LoraArgs, Policy, PolicyArgs
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 HEAD_WIDTH = 32
-MAX_LENGTH = 2048
+MAX_LENGTH = 16384  # half of it may be prompt; nothing is allocated by it
 NEVER = "<|never|>"
 
 
 @dataclass(frozen=True)
-class BaseArgs:
-    """Shape of the model."""
+class BaseArgs(ModelBenchArgs):
+    """What a workload asks for that runs a model of the bench's own: its shape."""
 
     layers: int = 6
     """Transformer layers, at least 1."""
@@ -39,8 +39,8 @@ class BaseArgs:
         Raises:
             InputError: Names option, rule and value.
         """
-        for name, low in (("layers", 1), ("hidden", HEAD_WIDTH), ("vocab", 512), ("lora_r", 1)):
-            expect(getattr(self, name) >= low, name, f"at least {low}", getattr(self, name))
+        super().__post_init__()
+        self.expect_at_least(layers=1, hidden=HEAD_WIDTH, vocab=512, lora_r=1)
         expect(self.hidden % HEAD_WIDTH == 0, "hidden", f"a multiple of {HEAD_WIDTH}", self.hidden)
 
 

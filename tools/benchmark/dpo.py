@@ -8,11 +8,12 @@ recomputed, offloaded or logged there.
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.harness import Prepared, Workload
+from benchmark.harness import Prepared, Unit, Workload
+from benchmark.problems import NUM_GENERATED, mistaken
 from benchmark.training import Objective, TrainingArgs, check_training, prepare_training
 from lemma.corpora import CorpusArgs, arithmetic, load_corpus
 from lemma.encoding import Example
@@ -56,9 +57,7 @@ def generated_pairs(num_pairs: int, *, seed: int) -> Iterator[dict[str, str]]:
     """
     rng = random.Random(seed)
     for problem in arithmetic.generate("train", num_problems=num_pairs, seed=seed):
-        steps, result = problem.solution[: -len(problem.answer)], str(int(problem.answer) + rng.choice((1, 10)))
-        wrong = replace(problem, solution=steps + result, answer=result)
-        chosen, rejected = (render_completion(each, PromptArgs()) for each in (problem, wrong))
+        chosen, rejected = (render_completion(each, PromptArgs()) for each in (problem, mistaken(problem, rng)))
         yield {"prompt": problem.problem, "chosen": chosen, "rejected": rejected}
 
 
@@ -66,7 +65,7 @@ def _corpus(args: DPOBenchArgs, folder: Path) -> dict[str, Any]:
     if args.rows is not None:
         return {"name": "gsm8k_solutions", "path": str(Path(args.rows).resolve())}
     path = folder / "pairs.jsonl"
-    write_jsonl(path, generated_pairs(args.num_generated, seed=args.seed))
+    write_jsonl(path, generated_pairs(max(NUM_GENERATED, args.num_rows), seed=args.seed))
     return {"name": "preferences", "path": str(path)}
 
 
@@ -89,9 +88,4 @@ def _row(example: Example) -> dict[str, list[int]]:
     return {"prompt_ids": example.prompt_ids, "chosen_ids": chosen, "rejected_ids": rejected}
 
 
-WORKLOAD = Workload(
-    DPOBenchArgs,
-    prepare,
-    check_training,
-    {"pairs": lambda record: list(map(len, record["examples"])), "tokens": lambda record: record["tokens"]},
-)
+WORKLOAD = Workload(DPOBenchArgs, prepare, check_training, {"pairs": Unit("num_examples"), "tokens": Unit("tokens")})

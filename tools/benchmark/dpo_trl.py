@@ -6,8 +6,9 @@ from typing import Any
 
 import trl
 
+from benchmark.batches import sequences
 from benchmark.meter import Sequence
-from benchmark.trl_side import Batch, Metered, Row, options, sequences, train
+from benchmark.trl_side import Batch, Metered, Row, options, train
 
 
 class MeteredDPOTrainer(Metered, trl.DPOTrainer):

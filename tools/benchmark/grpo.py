@@ -5,32 +5,19 @@ so every completion is as long as it may be. What is drawn differs, for each sid
 Lemma is trained on TRL's completions besides, unmeasured, and has to arrive at TRL's adapter.
 """
 
-import itertools
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from benchmark.base import MAX_LENGTH
-from benchmark.harness import Prepared, Run, Workload, read_run, run_process
+from benchmark.harness import Prepared, Run, Unit, Workload, read_run, run_process
 from benchmark.options import expect
-from benchmark.training import (
-    Objective,
-    TrainingArgs,
-    check_update,
-    lemma_command,
-    load_problems,
-    prepare_training,
-    problem_corpus,
-    problem_texts,
-)
+from benchmark.problems import with_long_prompts
+from benchmark.training import Objective, TrainingArgs, check_update, lemma_command, prepare_problems
 from benchmark.work import check_counts, expect_completions
-from lemma.encoding import ChatEncoder, Example, TokenizerArgs, load_tokenizer
-from lemma.files import write_jsonl, write_text
-from lemma.prompts import PromptArgs
-from lemma.types import Problem
+from lemma.encoding import Example
+from lemma.files import write_text
 
 
 @dataclass(frozen=True)
@@ -48,10 +35,10 @@ class GRPOBenchArgs(TrainingArgs):
     group_size: int = 8
     """Completions a prompt, at least 2."""
     new_tokens: int = 128
-    """Tokens of every completion, 1 to 1024."""
+    """Tokens of every completion, 1 to 8192."""
     prompt_tokens: int | None = None
-    """Tokens of every prompt, give or take a few, up to 1000, by worked examples before the problem; null is the
-    problem alone."""
+    """Tokens of every prompt, give or take a few, up to 8192, by worked examples before the problem, which is asked
+    whole in any case; null is the problem alone."""
 
     def __post_init__(self) -> None:
         """Refuse values outside their range.
@@ -60,12 +47,12 @@ class GRPOBenchArgs(TrainingArgs):
             InputError: Names option, rule and value.
         """
         super().__post_init__()
-        expect(self.group_size >= 2, "group_size", "at least 2", self.group_size)
+        self.expect_at_least(group_size=2)
         fits = self.batch_size % self.group_size == 0
         expect(fits, "batch_size", f"a multiple of group_size {self.group_size}", self.batch_size)
         expect(1 <= self.new_tokens <= MAX_LENGTH // 2, "new_tokens", f"1 to {MAX_LENGTH // 2}", self.new_tokens)
-        short = self.prompt_tokens is None or 1 <= self.prompt_tokens <= 1000
-        expect(short, "prompt_tokens", "null or 1 to 1000", self.prompt_tokens)
+        short = self.prompt_tokens is None or 1 <= self.prompt_tokens <= MAX_LENGTH // 2
+        expect(short, "prompt_tokens", f"null or 1 to {MAX_LENGTH // 2}", self.prompt_tokens)
 
     @property
     def num_rows(self) -> int:
@@ -74,36 +61,8 @@ class GRPOBenchArgs(TrainingArgs):
 
 
 def prepare(args: GRPOBenchArgs, folder: Path) -> Prepared:
-    """Write what both sides read; see ``prepare_training``."""
-    problems = load_problems(args)
-
-    def corpus(base: Path) -> dict[str, Any]:
-        if args.prompt_tokens is None:
-            return problem_corpus(args)
-        encoder = ChatEncoder(load_tokenizer(TokenizerArgs(str(base))), PromptArgs())
-        path = folder / "problems.jsonl"
-        write_jsonl(path, lengthened(problems, encoder, args.prompt_tokens))
-        return {"name": "gsm8k", "path": str(path)}
-
-    return prepare_training(args, folder, _objective(args), corpus, problem_texts(problems))
-
-
-def lengthened(problems: Sequence[Problem], encoder: ChatEncoder, num_tokens: int) -> Iterator[dict[str, str]]:
-    """Yield problems as rows of GSM8K, the questions with as much of other problems before them as prompts take.
-
-    Args:
-        problems: In turn; those after a problem are its worked examples.
-        encoder: Of prompts.
-        num_tokens: Of each prompt.
-    """
-    tokenizer = encoder.tokenizer
-    worked = [f"{each.problem}\n{each.solution}\n\n" for each in problems]
-    ids = tokenizer(worked, add_special_tokens=False)["input_ids"]
-    for number, problem in enumerate(problems):
-        missing = max(0, num_tokens - len(encoder.encode_prompt(problem.problem)))
-        others = itertools.chain.from_iterable(itertools.islice(itertools.cycle(ids), number + 1, None))
-        before = tokenizer.decode(list(itertools.islice(others, missing)))
-        yield {"question": before + problem.problem, "answer": f"{problem.solution}\n#### {problem.answer}"}
+    """Write what both sides read; see ``prepare_problems``."""
+    return prepare_problems(args, folder, _objective(args), with_long_prompts, args.prompt_tokens)
 
 
 def check(args: GRPOBenchArgs, folder: Path, lemma: Run, reference: Run) -> dict[str, float]:
@@ -154,9 +113,4 @@ def _row(example: Example) -> dict[str, list[int]]:
     return {"prompt": example.prompt_ids}
 
 
-WORKLOAD = Workload(
-    GRPOBenchArgs,
-    prepare,
-    check,
-    {"completions": lambda record: list(map(len, record["examples"])), "tokens": lambda record: record["tokens"]},
-)
+WORKLOAD = Workload(GRPOBenchArgs, prepare, check, {"completions": Unit("num_examples"), "tokens": Unit("tokens")})

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 import trl
 
+from benchmark.batches import sequences
 from benchmark.grpo_reward import letters
 from benchmark.meter import Sequence
-from benchmark.trl_side import Batch, Metered, Row, options, sequences, train
+from benchmark.trl_side import Batch, Metered, Row, options, train
 
 
 class MeteredGRPOTrainer(Metered, trl.GRPOTrainer):

@@ -7,7 +7,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from benchmark.meter import Meter, Sequence, write_record
+from benchmark.meter import Meter, Sequence
+from benchmark.process import write_record
 from lemma.encoding import Batch
 
 
@@ -36,7 +37,7 @@ class Recorder(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Note the step; its window is this batch alone, so that the share in the window's loss is the mean."""
-        self._meter.end_step(outputs["loss"], batch)
+        self._meter.end_step(batch, outputs["loss"])
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the record."""

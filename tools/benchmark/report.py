@@ -1,4 +1,4 @@
-"""Turns the records of all repeats into medians, ratios and a table."""
+"""Turns the records of all repeats into medians, ratios and tables."""
 
 from statistics import median
 from typing import Any
@@ -8,70 +8,71 @@ from tabulate import tabulate
 Record = dict[str, Any]
 
 
-def summarise(lemma: list[Record], reference: list[Record], *, flops_per_token: float, matmul: float) -> dict[str, Any]:
-    """Return the figures of both sides, and Lemma's over the reference's.
+def summarise(records: dict[str, list[Record]], *, flops_per_token: float | None, matmul: float | None) -> Record:
+    """Return the figures of each side, and, of two, Lemma's over the reference's.
 
     A record's rates are of its steps after warm-up. A side's figure is the median over the steps of all repeats; a
-    ratio's ``low`` and ``high`` are the extremes over repeats. ``speed_ratio`` is that of the first unit.
+    ratio's ``low`` and ``high`` are the extremes over repeats.
 
     Args:
-        lemma: Records, one a repeat, each with ``rates`` (unit → how many a second, tokens among the units) and
-            ``peak_memory`` in bytes.
-        reference: The other side's, as many.
-        flops_per_token: Of the model, for a token of a sequence, all passes together.
-        matmul: FLOP/s that matrix products reach here.
+        records: Of ``lemma`` and, where there is one, ``reference``, one a repeat, each with ``rates`` (unit → how many
+            a second) and ``peak_memory`` in bytes.
+        flops_per_token: Of the model, for a token of a sequence, all passes together; None where none runs.
+        matmul: FLOP/s that matrix products reach here; None likewise.
     """
-    units = list(lemma[0]["rates"])
-    sides = {}
-    for name, records in (("lemma", lemma), ("reference", reference)):
-        rates = {unit: median(rate for record in records for rate in record["rates"][unit]) for unit in units}
-        sides[name] = {f"{unit}_per_second": rate for unit, rate in rates.items()} | {
-            "peak_memory": median(record["peak_memory"] for record in records),
-            "model_flops_utilisation": rates["tokens"] * flops_per_token / matmul,
-        }
-    repeats = list(zip(lemma, reference, strict=True))
-    speed = [median(mine["rates"][units[0]]) / median(theirs["rates"][units[0]]) for mine, theirs in repeats]
-    memory = [mine["peak_memory"] / theirs["peak_memory"] for mine, theirs in repeats]
-    return sides | {
-        "speed_ratio": _ratio(sides, f"{units[0]}_per_second", speed),
-        "memory_ratio": _ratio(sides, "peak_memory", memory),
-    }
+    summary: Record = {side: _figures(runs) for side, runs in records.items()}
+    if flops_per_token is not None:
+        for figures in summary.values():
+            figures["model_flops_utilisation"] = figures["tokens_per_second"] * flops_per_token / matmul
+    if "reference" in records:
+        pairs = [(_figures([mine]), _figures([other])) for mine, other in zip(*records.values(), strict=True)]
+        summary["ratio"] = {name: _ratio(name, (summary["lemma"], summary["reference"]), pairs) for name in pairs[0][0]}
+    return summary
 
 
-def table(summary: dict[str, Any], names: dict[str, str], units: list[str]) -> str:
+def table(summary: Record, names: dict[str, str]) -> str:
     """Return the figures as a table.
 
     Args:
         summary: From ``summarise``.
         names: How the sides are called.
-        units: Those of the rates; the ratio is that of the first.
     """
+    figures = list(summary["lemma"])
     rows = [
-        [
-            name,
-            *(format_rate(summary[side][f"{unit}_per_second"]) for unit in units),
-            f"{summary[side]['peak_memory'] / 1e9:.2f} GB",
-            f"{summary[side]['model_flops_utilisation']:.1%}",
-        ]
-        for side, name in names.items()
+        [name, *(format_figure(figure, summary[side][figure]) for figure in figures)] for side, name in names.items()
     ]
-    speed, memory = summary["speed_ratio"], summary["memory_ratio"]
-    others = [""] * (len(units) - 1)
-    rows.append(["ratio", f"{speed['value']:.2f}x", *others, f"{memory['value']:.0%}", ""])
-    span = f"{memory['low']:.0%}-{memory['high']:.0%}"
-    rows.append(["over repeats", f"{speed['low']:.2f}-{speed['high']:.2f}x", *others, span, ""])
-    headers = ["", *(f"{unit}/s" for unit in units), "peak memory", "of matmul"]
+    if "ratio" in summary:
+        ratios = [summary["ratio"].get(figure) for figure in figures]
+        rows.append(["ratio", *("" if each is None else f"{each['value']:.2f}x" for each in ratios)])
+        spans = ("" if each is None else f"{each['low']:.2f}-{each['high']:.2f}x" for each in ratios)
+        rows.append(["over repeats", *spans])
+    headers = ["", *map(heading, figures)]
     return tabulate(rows, headers=headers, stralign="right", disable_numparse=True)
 
 
-def format_rate(rate: float) -> str:
-    """Return a rate with three digits at least."""
-    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+def heading(figure: str) -> str:
+    """Return how a figure is called in tables and plots."""
+    named = {"peak_memory": "peak memory", "model_flops_utilisation": "of matmul"}
+    return named.get(figure) or figure.replace("_per_second", "/s").replace("_", " ")
 
 
-def _ratio(sides: dict[str, dict[str, float]], figure: str, repeats: list[float]) -> dict[str, float]:
-    return {
-        "value": sides["lemma"][figure] / sides["reference"][figure],
-        "low": min(repeats),
-        "high": max(repeats),
-    }
+def format_figure(figure: str, value: float) -> str:
+    """Return a figure in its unit, with three digits at least."""
+    if figure == "peak_memory":
+        return f"{value / 1e9:.2f} GB"
+    if figure == "model_flops_utilisation":
+        return f"{value:.1%}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _figures(records: list[Record]) -> dict[str, float]:
+    units = records[0]["rates"]
+    rates = {f"{unit}_per_second": median(rate for each in records for rate in each["rates"][unit]) for unit in units}
+    return rates | {"peak_memory": median(each["peak_memory"] for each in records)}
+
+
+def _ratio(
+    name: str, both: tuple[Record, Record], repeats: list[tuple[dict[str, float], dict[str, float]]]
+) -> dict[str, float]:
+    ratios = [mine[name] / other[name] for mine, other in repeats]
+    return {"value": both[0][name] / both[1][name], "low": min(ratios), "high": max(ratios)}

@@ -3,16 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.harness import Prepared, Workload
-from benchmark.training import (
-    Objective,
-    TrainingArgs,
-    check_training,
-    load_problems,
-    prepare_training,
-    problem_corpus,
-    problem_texts,
-)
+from benchmark.base import MAX_LENGTH
+from benchmark.harness import Prepared, Unit, Workload
+from benchmark.options import expect
+from benchmark.problems import with_long_solutions
+from benchmark.training import Objective, TrainingArgs, check_training, prepare_problems
 from lemma.encoding import Example
 
 
@@ -22,12 +17,24 @@ class SFTBenchArgs(TrainingArgs):
 
     rows: str | None = None
     """GSM8K in its own format, such as train.jsonl; null is the arithmetic that Lemma generates."""
+    length: int | None = None
+    """Tokens of every sequence, give or take a few, up to 8192, by other worked problems before the solution; null is
+    the solution alone."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range.
+
+        Raises:
+            InputError: Names option, rule and value.
+        """
+        super().__post_init__()
+        fits = self.length is None or 1 <= self.length <= MAX_LENGTH // 2
+        expect(fits, "length", f"null or 1 to {MAX_LENGTH // 2}", self.length)
 
 
 def prepare(args: SFTBenchArgs, folder: Path) -> Prepared:
-    """Write what both sides read; see ``prepare_training``."""
-    texts = problem_texts(load_problems(args))
-    return prepare_training(args, folder, _OBJECTIVE, lambda base: problem_corpus(args), texts)
+    """Write what both sides read; see ``prepare_problems``."""
+    return prepare_problems(args, folder, _OBJECTIVE, with_long_solutions, args.length)
 
 
 def _row(example: Example) -> dict[str, list[int]]:
@@ -42,4 +49,4 @@ _OBJECTIVE = Objective(
     job={},
 )
 
-WORKLOAD = Workload(SFTBenchArgs, prepare, check_training, {"tokens": lambda record: record["tokens"]})
+WORKLOAD = Workload(SFTBenchArgs, prepare, check_training, {"tokens": Unit("tokens")})

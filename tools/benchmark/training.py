@@ -5,32 +5,41 @@ Lemma decides the order and the token ids of the rows; the reference is given ex
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from benchmark.base import MAX_LENGTH, BaseArgs, make_adapter, make_base
 from benchmark.harness import Prepared, Run
-from benchmark.options import BenchArgs, expect
+from benchmark.options import expect
+from benchmark.problems import (
+    Lengthen,
+    chat_encoder,
+    load_problems,
+    problem_corpus,
+    problem_texts,
+    write_problems,
+)
 from benchmark.work import check_adapters, check_steps
-from lemma.corpora import CorpusArgs, load_corpus
+from lemma.corpora import CorpusArgs
 from lemma.datamodule import MathDataModule
 from lemma.encoding import Example, TokenizerArgs
 from lemma.files import write_jsonl, write_text
-from lemma.prompts import PromptArgs, render_completion, render_messages
-from lemma.types import InputError, Problem
+from lemma.types import InputError
 
-_NUM_GENERATED = 2000  # rows where none are given, or as many as the steps take
 _CLIP = 1.0
 
 
 @dataclass(frozen=True)
-class TrainingArgs(BenchArgs, BaseArgs):
+class TrainingArgs(BaseArgs):
     """What a workload asks for that trains an adapter."""
 
+    against: Literal["trl", "none"] = "trl"
+    """The reference, in an environment that is made once, under .bench/ at the top of the checkout; none runs Lemma
+    alone."""
     rows: str | None = None
     """File of the rows; null is what Lemma generates."""
     batch_size: int = 8
@@ -46,25 +55,14 @@ class TrainingArgs(BenchArgs, BaseArgs):
         Raises:
             InputError: Names option, rule and value.
         """
-        BaseArgs.__post_init__(self)
-        BenchArgs.__post_init__(self)
-        expect(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
+        super().__post_init__()
+        self.expect_at_least(batch_size=1)
         expect(self.learning_rate > 0, "learning_rate", "more than 0", self.learning_rate)
-
-    @property
-    def num_steps(self) -> int:
-        """Return the optimiser steps of a run."""
-        return self.warmup + self.steps
 
     @property
     def num_rows(self) -> int:
         """Return the rows that a run takes."""
         return self.num_steps * self.batch_size
-
-    @property
-    def num_generated(self) -> int:
-        """Return the rows to generate where none are given."""
-        return max(_NUM_GENERATED, self.num_rows)
 
 
 @dataclass(frozen=True)
@@ -90,24 +88,6 @@ class Objective:
     adapter_scale: float = 0.0
     endless: bool = False
     recorder: str = "Recorder"
-
-
-def problem_corpus(args: TrainingArgs) -> dict[str, Any]:
-    """Return the corpus of a workload on problems, as it stands in a configuration: GSM8K, or arithmetic."""
-    if args.rows is not None:
-        return {"name": "gsm8k", "path": str(Path(args.rows).resolve())}
-    return {"name": "arithmetic", "max_rows": args.num_generated}
-
-
-def load_problems(args: TrainingArgs) -> Sequence[Problem]:
-    """Return the problems of ``problem_corpus``."""
-    return load_corpus(CorpusArgs(**problem_corpus(args)), root=None, seed=args.seed).problems
-
-
-def problem_texts(problems: Iterable[Problem]) -> Iterator[tuple[list[dict[str, str]], str]]:
-    """Yield the (messages, completion) of each problem, for the tokenizer to be trained on."""
-    prompt = PromptArgs()
-    return ((render_messages(each.problem, prompt), render_completion(each, prompt)) for each in problems)
 
 
 def prepare_training(
@@ -155,6 +135,29 @@ def prepare_training(
         flops_per_token=objective.flops_per_weight * num_parameters,
         facts={"parameters_without_input_embedding": num_parameters},
     )
+
+
+def prepare_problems(
+    args: TrainingArgs, folder: Path, objective: Objective, lengthen: Lengthen, num_tokens: int | None
+) -> Prepared:
+    """Do what ``prepare_training`` does, on problems.
+
+    Args:
+        args: The options.
+        folder: Where to.
+        objective: What the adapter is trained for.
+        lengthen: Makes problems longer.
+        num_tokens: As long as this; None leaves them as they are.
+    """
+    plain = problem_corpus(args.rows, args.num_rows)
+    problems = load_problems(plain, seed=args.seed)
+
+    def corpus(base: Path) -> dict[str, Any]:
+        if num_tokens is None:
+            return plain
+        return write_problems(folder / "problems.jsonl", lengthen(problems, chat_encoder(base), num_tokens))
+
+    return prepare_training(args, folder, objective, corpus, problem_texts(problems))
 
 
 def lemma_command(folder: Path, run: Path, *flags: str) -> list[str]:

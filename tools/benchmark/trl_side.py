@@ -5,7 +5,7 @@ Runs where Lemma is not installed.
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, Trainer, TrainerCallback
 
-from benchmark.meter import Meter, Sequence, write_record
+from benchmark.meter import Meter, Sequence
+from benchmark.process import write_record
 
 Batch = dict[str, torch.Tensor]
 Row = dict[str, list[int]]
@@ -50,21 +51,7 @@ class Recorder(TrainerCallback):
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
         """Note the step."""
-        self.meter.end_step(self.trainer.seen_loss, self.trainer.seen)
-
-
-def sequences(input_ids: torch.Tensor, attention_mask: torch.Tensor, counts: torch.Tensor) -> Iterator[Sequence]:
-    """Yield prompt and completion of each row.
-
-    Args:
-        input_ids: (N, L) long.
-        attention_mask: (N, L), not 0 on real tokens.
-        counts: (N, L) bool, True on tokens of completions.
-    """
-    for ids, attended, counted in zip(input_ids, attention_mask.bool(), counts, strict=True):
-        real, of_completion = ids[attended].tolist(), counted[attended].tolist()
-        first = of_completion.index(True)
-        yield real[:first], [token for token, counts in zip(real, of_completion, strict=True) if counts]
+        self.meter.end_step(self.trainer.seen, self.trainer.seen_loss)
 
 
 def options(job: dict[str, Any], run: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Decides whether two trainers did the same work: same examples each step, same losses, same adapter at the end."""
+"""Decides whether two sides did the same work: same examples each step, same losses, same adapter at the end."""
 
 from collections import Counter
 from pathlib import Path
@@ -47,7 +47,7 @@ def check_counts(lemma: dict[str, Any], reference: dict[str, Any], *, same: str)
     Raises:
         InputError: Says which step differs, and the numbers.
     """
-    counts = len(lemma["losses"]), len(reference["losses"])
+    counts = len(lemma["seconds"]), len(reference["seconds"])
     if counts[0] != counts[1]:
         raise InputError(f"the sides did different work: Lemma ran {counts[0]} steps, the reference {counts[1]}.")
     for step in range(counts[0]):
@@ -80,6 +80,35 @@ def expect_completions(side: str, record: dict[str, Any], *, number: int, length
                 f"the sides did different work: step {step + 1}: {side} drew {found} different completions with "
                 f"{tokens} tokens, instead of {number} with {number * length}."
             )
+
+
+def check_greedy(lemma: dict[str, Any], reference: dict[str, Any], *, number: int, length: int) -> int:
+    """Return how many tokens both sides decoded greedily, all of them alike.
+
+    Args:
+        lemma: Its ``greedy`` are the completions, a list of ids each.
+        reference: The other side's.
+        number: Of completions.
+        length: Tokens of each.
+
+    Raises:
+        InputError: If one is missing or short, or a token differs; says which.
+    """
+    for side, record in (("Lemma", lemma), ("the reference", reference)):
+        lengths = list(map(len, record["greedy"]))
+        if lengths != [length] * number:
+            raise InputError(
+                f"the sides did different work: {side} decoded {len(lengths)} greedy completions with {sum(lengths)} "
+                f"tokens, instead of {number} with {number * length}."
+            )
+    for prompt, (mine, theirs) in enumerate(zip(lemma["greedy"], reference["greedy"], strict=True), start=1):
+        for place, (token, other) in enumerate(zip(mine, theirs, strict=True), start=1):
+            if token != other:
+                raise InputError(
+                    f"the sides did different work: greedy token {place} of prompt {prompt} is {token} with Lemma, "
+                    f"{other} with the reference."
+                )
+    return number * length
 
 
 def check_adapters(start: Path, lemma: Path, reference: Path, *, precision: str) -> dict[str, float]:

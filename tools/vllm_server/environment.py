@@ -18,6 +18,7 @@ _STEPS = {
         ["uninstall", "-y", "torchvision", "torchaudio", "torchcodec"],
     ],
 }
+_SIZES = {"cuda": "some 10 GB", "cpu": "3.4 GB"}
 
 
 def environment_folder(env: str | None, device: str) -> Path:
@@ -51,4 +52,4 @@ def vllm_python(env: str | None, device: str) -> Path:
         return python
     elif folder.exists():
         raise InputError(f"--env: {env} is there and no virtual environment; it is left as it is.")
-    return make_environment(folder, _STEPS[device], wanted=str(_STEPS[device]))
+    return make_environment(folder, _STEPS[device], wanted=str(_STEPS[device]), size=_SIZES[device])

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from lemma.datamodule import MathDataModule
 from lemma.modules import PolicyModule
 from lemma.policy import PolicyArgs
 from lemma.types import InputError
-from vllm_server.options import ServerArgs
+from vllm_server.options import ServerArgs, without_own
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # vLLM's choices for --max-lora-rank
 _CPU_BATCH = 4096  # tokens of a step at most
@@ -91,14 +92,19 @@ def launch_for(model: PolicyModule, data: MathDataModule, args: ServerArgs, *, d
     return Launch(arguments, variables, url, [*_storage_notes(policy), *_access_notes(args)])
 
 
-def flags(launch: Launch) -> str:
-    """Return the flags by which a run draws from the server."""
+def fit_command(launch: Launch, arguments: Sequence[str]) -> str:
+    """Return the command of a run that draws from the server.
+
+    Args:
+        launch: Of the server.
+        arguments: Of the tool that starts it.
+    """
     shown = ["--model.engine", "served", "--model.served.urls", f"[{launch.url}/v1]"]
     if os.environ.get("VLLM_API_KEY"):
         shown += ["--model.served.api_key_env", "VLLM_API_KEY"]
     if "--enable-sleep-mode" in launch.arguments:
         shown += ["--model.served.sleep", "true"]
-    return shlex.join(shown)
+    return shlex.join(["lemma", "fit", *without_own(arguments), *shown])
 
 
 def _longest(model: PolicyModule, data: MathDataModule) -> int:

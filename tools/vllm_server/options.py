@@ -1,7 +1,8 @@
 """What is asked for besides the configuration of the run that the server is for."""
 
 import ipaddress
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 from lemma.types import InputError
 
@@ -58,6 +59,19 @@ class ServerArgs:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+
+def without_own(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments of a command line that are a run's, and not ``ServerArgs``."""
+    own = {f"--{field.name}" for field in fields(ServerArgs)}
+    kept, rest = [], iter(arguments)
+    for argument in rest:
+        name, equals, _ = argument.partition("=")
+        if name not in own:
+            kept.append(argument)
+        elif not equals:
+            next(rest, None)
+    return kept
 
 
 def _expect(holds: bool, name: str, rule: str, value: object) -> None:

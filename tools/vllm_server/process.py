@@ -17,6 +17,7 @@ from lemma.types import InputError
 
 GRACE = 20.0  # seconds between SIGTERM and SIGKILL
 _LEASH = Path(__file__).with_name("leash.py")
+_EVERY = 10.0  # seconds between two lines while it starts
 _TAIL = 20  # lines of the log that a dead server's error shows
 
 
@@ -60,7 +61,7 @@ class Server:
             )
 
     def wait_until_healthy(self, url: str, *, timeout: float) -> float:
-        """Wait until the server says that it is well, with a line of progress; return the seconds that it took.
+        """Wait until the server says that it is well, with a line now and then; return the seconds that it took.
 
         Args:
             url: Of the server, without a path.
@@ -69,15 +70,15 @@ class Server:
         Raises:
             InputError: If it dies, or is not up in time; shows the end of its log.
         """
-        started, shown = time.monotonic(), 0.0
+        started, shown = time.monotonic(), _EVERY
         while not _is_healthy(url):
             seconds = time.monotonic() - started
             self._check_alive()
             if seconds > timeout:
                 raise InputError(f"--start_timeout: not up after {timeout:.0f} s. {self._end_of_log()}")
             if seconds >= shown:
-                print(f"  {seconds:4.0f} s  {self._last_line()}", flush=True)
-                shown += 5.0
+                print(f"  {seconds:4.0f} s", flush=True)
+                shown += _EVERY
             time.sleep(0.25)
         return time.monotonic() - started
 
@@ -111,10 +112,6 @@ class Server:
     def _end_of_log(self) -> str:
         lines = self.log.read_text("utf-8", errors="replace").splitlines()[-_TAIL:]
         return "\n".join([f"The end of {self.log}:", *lines])
-
-    def _last_line(self) -> str:
-        lines = self.log.read_text("utf-8", errors="replace").split("\n")
-        return next((line.strip()[:100] for line in reversed(lines) if line.strip()), "")
 
 
 @contextlib.contextmanager

@@ -149,11 +149,12 @@ class Child:
 
     def __init__(self, module: str, output: int = subprocess.DEVNULL) -> None:
         self.connection, theirs = Pipe()
+        path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)  # with -P, in the same order there
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, str(theirs.fileno())],
+                [sys.executable, "-P", "-m", module, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONHASHSEED": "0"},
+                env=os.environ | {"PYTHONPATH": path, "PYTHONHASHSEED": "0"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

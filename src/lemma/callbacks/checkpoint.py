@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lemma.files import write_atomic
 from lemma.generation.served import ServerError
-from lemma.modules.serving import AgreedServerError
+from lemma.modules.serving import AgreedEnd, AgreedServerError
 from lemma.types import InputError
 
 
@@ -46,11 +46,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class LastCheckpoint(Callback):
     """Keeps ``<run>/checkpoints/last.ckpt``: every so many optimiser steps, at SIGTERM or Ctrl-C, and at the end.
 
-    So it does where servers give up, if every rank knows: a run resumes as if the rollout had not begun.
+    So it does where servers give up, if every rank knows: a run resumes as if the rollout had not begun. Nothing is
+    saved then of a run that has not made a step: there is nothing to go on from, and the folder stays free.
 
     Lightning 2.6 looks at SIGTERM only between epochs on one process, and broadcasts inside the signal handler on
-    several; here the handler notes the signal, and the ranks agree on it after each micro-batch. A second Ctrl-C stops
-    at once.
+    several; here the handler notes the signal, and the ranks agree on it after each micro-batch, or at once where they
+    wait for servers. A second Ctrl-C stops at once.
 
     Args:
         every_n_steps: Optimiser steps between two saves.
@@ -63,11 +64,13 @@ class LastCheckpoint(Callback):
         self._signal = 0
         self._saved_step = 0
         self._original_sigint: Any = None
+        self._interrupt: Callable[[int], None] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over SIGTERM, whose original handler Lightning's teardown restores, and SIGINT."""
         self._signal = 0
         self._saved_step = trainer.global_step
+        self._interrupt = pl_module.interrupt
         signal.signal(signal.SIGTERM, self._on_signal)
         self._original_sigint = signal.signal(signal.SIGINT, self._on_signal)
 
@@ -80,6 +83,7 @@ class LastCheckpoint(Callback):
         if signum == signal.SIGINT and self._signal == signal.SIGINT:
             raise KeyboardInterrupt
         self._signal = signum
+        self._interrupt(signum)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -87,8 +91,7 @@ class LastCheckpoint(Callback):
         """Save at the interval; after a signal to any rank, save and end the process with 128 + the signal."""
         if (signum := self._agreed_signal(trainer, pl_module.device)) > 0:
             self._save(trainer)
-            name = signal.Signals(signum).name
-            rank_zero_info(f"{name}: saved {self._path(trainer)}; go on with --ckpt_path {self._path(trainer)}")
+            self._say_end(signum, self._saved(trainer))
             raise SystemExit(128 + signum)
         if trainer.global_step - self._saved_step >= self.every_n_steps or trainer.global_step == trainer.max_steps:
             self._save(trainer)
@@ -100,15 +103,20 @@ class LastCheckpoint(Callback):
         return int(trainer.strategy.reduce(torch.tensor(float(self._signal), device=device), reduce_op="max"))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save where servers have failed, between two steps, and say so in the error; only if all ranks are here."""
-        together = isinstance(exception, AgreedServerError) or (
+        """Save where a wait for servers has ended, between two steps, and say so; only if all ranks are here."""
+        together = isinstance(exception, (AgreedServerError, AgreedEnd)) or (
             isinstance(exception, ServerError) and trainer.world_size == 1
         )
         if not together or trainer.state.fn != "fit" or trainer.sanity_checking or trainer.fast_dev_run:
             return
-        self._save(trainer)
-        path = self._path(trainer)
-        exception.args = (f"{exception} Saved {path}; go on with --ckpt_path {path}",)
+        said = "No step was made, and nothing is saved."
+        if trainer.global_step > 0 or trainer.ckpt_path is not None:
+            self._save(trainer)
+            said = self._saved(trainer)
+        if isinstance(exception, AgreedEnd):
+            self._say_end(exception.code - 128, said)
+        else:
+            exception.args = (f"{exception} {said}",)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end of the run, unless ``max_steps`` ended it: by now Lightning counts the epoch as finished."""
@@ -120,6 +128,13 @@ class LastCheckpoint(Callback):
             return
         trainer.save_checkpoint(self._path(trainer))
         self._saved_step = trainer.global_step
+
+    def _saved(self, trainer: Trainer) -> str:
+        return f"Saved {self._path(trainer)}; go on with --ckpt_path {self._path(trainer)}"
+
+    @staticmethod
+    def _say_end(signum: int, said: str) -> None:
+        rank_zero_info(f"{signal.Signals(signum).name}: {said}")
 
     @staticmethod
     def _path(trainer: Trainer) -> Path:

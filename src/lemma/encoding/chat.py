@@ -59,7 +59,14 @@ class ChatEncoder:
         tokenizer: With a chat template and an eos token.
         prompt: Names of template, system prompt and answer format.
         shots: Worked examples put before every problem; None takes those that the prompt asks for.
+
+    Attributes:
+        noun: What the examples are in a table of their counts.
+        legend: What `describe` marks.
     """
+
+    noun = "rows"
+    legend = ", the tokens that count in the loss between « and »"
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, prompt: PromptArgs, shots: Sequence[Problem] | None = None

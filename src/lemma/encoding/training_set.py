@@ -105,14 +105,14 @@ def build_training_set(
     out = Examples([*_drawn([share.aside for share in shares], hold_out.max_examples, seed), *held_parts])
     censuses = [(share.train.source, share.census) for share in shares]
     balances = [(share.train.source, share.balance) for share in shares if share.balance is not None]
-    examples, held_out_noun, noun = Examples(train), "examples", "rows"
+    examples, held_out_noun, noun = Examples(train), "examples", encoder.noun
     if examples.holds_pairs:
         held_out_noun = noun = "pairs"
     report = [f"Training data, beside {len(out)} held-out {held_out_noun}"]
     report.append(census_table(censuses, mixture.counts, noun=noun))
     report += [balance_table(balances)] if balances else []
     for part in train:
-        report.append(f"An example of {part.source}, the tokens that count in the loss between « and »:")
+        report.append(f"An example of {part.source}{encoder.legend}:")
         report.append(encoder.describe(Examples([part])[0]))
     return TrainingSet(examples, mixture, out, "\n".join(report), censuses, balances)
 

@@ -91,7 +91,7 @@ def census_table(censuses: Sequence[tuple[str, Census]], per_epoch: Sequence[int
     Args:
         censuses: Source and counts of each corpus.
         per_epoch: Examples of each corpus in one epoch of the mixture.
-        noun: What an example is: ``rows`` or ``pairs``.
+        noun: What an example is: ``rows``, ``pairs`` or ``prompts``, whose completions are yet to be drawn.
     """
     headers = [
         "corpus",
@@ -112,4 +112,6 @@ def census_table(censuses: Sequence[tuple[str, Census]], per_epoch: Sequence[int
         shares = [f"{count / total:.1%}" for count in (too_long, counts.dropped, counts.answer_cut)]
         tokens = [counts.prompt_tokens, counts.completion_tokens, counts.longest]
         rows.append([source, counts.rows, used, f"{used / sum(per_epoch):.1%}", *tokens, *shares])
-    return tabulate(rows, headers)
+    of_completions = {"completion tokens", "answer cut"} if noun == "prompts" else set()
+    shown = [number for number, header in enumerate(headers) if header not in of_completions]
+    return tabulate([[row[number] for number in shown] for row in rows], [headers[number] for number in shown])

@@ -41,6 +41,9 @@ class Engine(Protocol):
     def rest(self) -> None:
         """Draw no more before the next ``refresh``; a collective call, after every rank's last ``draw``."""
 
+    def interrupt(self, signum: int) -> None:
+        """End a wait for others by an error, where there is one; for signal handlers."""
+
     def close(self) -> None:
         """Give back what the engine holds."""
 
@@ -80,6 +83,9 @@ class LocalEngine:
 
     def rest(self) -> None:
         """Do nothing: between draws the policy is the trainer's."""
+
+    def interrupt(self, signum: int) -> None:
+        """Do nothing: nobody is waited for."""
 
     def close(self) -> None:
         """Let go of the policy."""

@@ -1,6 +1,7 @@
 """Group-relative policy optimisation and its kin: the policy learns from its own completions, by what they earn."""
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,11 +19,9 @@ from lemma.modules.rollout_objective import RolloutObjective
 from lemma.modules.rollout_source import RolloutSource
 from lemma.modules.sharding import reshard
 from lemma.objectives import RolloutLogps
-from lemma.objectives.kl import k3
-from lemma.ops import masked_sum
 from lemma.policy import Policy
 from lemma.policy.reference import evaluating
-from lemma.rewards import RewardArgs, check_rewards, given_reward_args
+from lemma.rewards import RewardArgs, check_rewards, reward_settings
 from lemma.rollouts import Rollout, RolloutBatch, RolloutSampling, RolloutSize
 from lemma.types import InputError
 
@@ -52,7 +51,7 @@ class GRPOModule(ReferencedModule):
             rollout), or none.
         advantage_baseline: mean of the group, or leave_one_out (RLOO).
         combine: Of several rewards: sum_then_normalise, or normalise_then_sum.
-        rewards: What completions earn, each a name or {name, weight, options, on_failure, label}.
+        rewards: What completions earn, each a name or {name, weight, options, on_failure, label, timeout}.
         sampling: How completions are drawn.
         mask_truncated: Leave completions that were cut off at the length limit out of the loss.
         dynamic_sampling: Times at most that groups alike in correctness are replaced by further problems; 0 for never.
@@ -65,6 +64,7 @@ class GRPOModule(ReferencedModule):
     Attributes:
         rollout: What this rank is training on; None before the first rollout.
         rollout_number: Rollouts made so far.
+        listeners: Told what is done that is no training, ``sampling`` for example, and nothing when it is over.
 
     Raises:
         InputError: If a name or a number is wrong, or two rewards share a label.
@@ -104,7 +104,6 @@ class GRPOModule(ReferencedModule):
         of_sampler = (sampler_correction or own_correction, sampler_correction_cap)
         self.rollout_objective = RolloutObjective(loss_type, *bounds, *penalties, *of_advantages, *of_sampler)
         check_rewards(rewards)
-        RolloutSize(problems_per_rollout, group_size, group_size, num_iterations=num_iterations).check()
         if dynamic_sampling < 0:
             raise InputError(f"model.dynamic_sampling: expected at least 0, but got {dynamic_sampling}.")
         self.group_size = group_size
@@ -114,9 +113,11 @@ class GRPOModule(ReferencedModule):
         self.sampling = sampling
         self.mask_truncated = mask_truncated
         self.dynamic_sampling = dynamic_sampling
+        self.rollout_size(group_size, accumulate=1, ranks=1).check()
         self.asks_reference = self.rollout_objective.needs_reference
         self.rollout: Rollout | None = None
         self.rollout_number = 0
+        self.listeners: list[Callable[[str], None]] = []
         self._turn = 0  # micro-batches of the rollout that were handed out, over all passes
         self._source: RolloutSource | None = None
         self._figures = LossFigures()
@@ -136,6 +137,18 @@ class GRPOModule(ReferencedModule):
 
     # Rollouts
 
+    def rollout_size(self, batch_size: int, accumulate: int, ranks: int) -> RolloutSize:
+        """Return the numbers of a rollout.
+
+        Args:
+            batch_size: Completions per device and micro-step.
+            accumulate: Micro-batches a rank and optimiser step.
+            ranks: Processes.
+        """
+        return RolloutSize(
+            self.problems_per_rollout, self.group_size, batch_size, accumulate, ranks, self.num_iterations
+        )
+
     def next_batch(self) -> RolloutBatch:
         """Return this rank's next micro-batch; makes a rollout where all of the last have been trained on."""
         size = self._size()
@@ -145,11 +158,8 @@ class GRPOModule(ReferencedModule):
         return self._batch((self._turn - 1) % size.micro_batches, size)
 
     def _size(self) -> RolloutSize:
-        data, trainer = self.trainer.datamodule, self.trainer
-        accumulate, ranks = trainer.accumulate_grad_batches, trainer.world_size
-        return RolloutSize(
-            self.problems_per_rollout, self.group_size, data.batch_size, accumulate, ranks, self.num_iterations
-        )
+        trainer = self.trainer
+        return self.rollout_size(trainer.datamodule.batch_size, trainer.accumulate_grad_batches, trainer.world_size)
 
     def _batch(self, number: int, size: RolloutSize) -> RolloutBatch:
         rows = self.rollout.micro_batches(size.batch_size)[number]
@@ -164,6 +174,7 @@ class GRPOModule(ReferencedModule):
         if self._source is None:
             self._source = self._make_source(size)
         self.rollout, self._turn = None, 0
+        self._tell("sampling")
         with torch.no_grad(), self.trainer.precision_plugin.forward_context():
             self.engine.refresh(self.policy)
             self.rollout, figures = self._source.make(self.engine, self.trainer.datamodule, self.global_rank)
@@ -181,6 +192,11 @@ class GRPOModule(ReferencedModule):
         figures["rollout/seconds/score"] = time.monotonic() - start
         figures["rollout/seconds/train"], self._train_seconds = self._train_seconds, 0.0
         self._rollout_figures = figures
+        self._tell("")
+
+    def _tell(self, work: str) -> None:
+        for listener in self.listeners:
+            listener(work)
 
     def _make_source(self, size: RolloutSize) -> RolloutSource:
         args = self.evaluation_args
@@ -194,6 +210,7 @@ class GRPOModule(ReferencedModule):
             mask_truncated=self.mask_truncated,
             dynamic_sampling=self.dynamic_sampling,
             seed=self.trainer.datamodule.seed,
+            say=lambda line: self.print(line, file=sys.stderr),  # beside the progress bar
         )
 
     def _score(self, name: str, size: RolloutSize) -> None:
@@ -203,14 +220,7 @@ class GRPOModule(ReferencedModule):
             logps = self.policy(batch, temperature=self.sampling.temperature)
             self.rollout.keep(name, rows, logps)
             if name == "old_logps":
-                self._compare_with_sampler(logps, batch)
-
-    def _compare_with_sampler(self, logps: Tensor, batch: RolloutBatch) -> None:
-        """Note how far the log-probabilities are from those of the engine that sampled."""
-        logps, sampled = logps.detach(), batch.sampler_logps
-        per_token = {"sampler_difference": (logps - sampled).abs(), "sampler_kl": k3(sampled, logps)}
-        sums = {name: masked_sum(values, batch.mask).sum() for name, values in per_token.items()}
-        self._figures.add({**sums, "sampler_tokens": batch.mask.sum()})
+                self._figures.add_sampler(logps, batch.sampler_logps, batch.mask)
 
     # Training
 
@@ -221,7 +231,7 @@ class GRPOModule(ReferencedModule):
         output = self.policy(batch, temperature=self.sampling.temperature, entropy=entropy)
         logps, entropies = (output, None) if entropy == "none" else output
         if batch.old_logps is None and self._turn == 1:
-            self._compare_with_sampler(logps, batch)
+            self._figures.add_sampler(logps, batch.sampler_logps, batch.mask)
         rollout = RolloutLogps(
             logps,
             logps.detach() if batch.old_logps is None else batch.old_logps.to(logps.dtype),
@@ -276,8 +286,8 @@ class GRPOModule(ReferencedModule):
         return {
             **super().resume_settings(),
             **{f"model.{name}": str(getattr(self, name)) for name in _SETTINGS},
-            "model.loss_type": json.dumps(self.rollout_objective.settings(), sort_keys=True),
-            "model.rewards": json.dumps([given_reward_args(each) for each in self.rewards], sort_keys=True),
+            **{f"model.{name}": str(value) for name, value in self.rollout_objective.settings().items()},
+            "model.rewards": json.dumps(reward_settings(self.rewards), sort_keys=True),
             "model.sampling": f"temperature {self.sampling.temperature}, {self.sampling.max_new_tokens} tokens",
         }
 

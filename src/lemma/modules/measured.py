@@ -80,6 +80,11 @@ class MeasuredModule(LightningModule):
     def served_weights(self) -> Weights | None:
         """Return how the policy is brought to the servers; None leaves them their base model."""
 
+    def interrupt(self, signum: int) -> None:
+        """End a wait for servers, of which ``AgreedEnd`` comes; for signal handlers."""
+        if self._engine is not None:
+            self._engine.interrupt(signum)
+
     def teardown(self, stage: str) -> None:
         """Give back what the engine holds."""
         if self._engine is not None:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from lemma.objectives import alike
+from lemma.objectives.kl import k3
+from lemma.ops import masked_sum
 from lemma.types import Verdict
 
 _TOKENS = {"entropy": "entropy_tokens", "sampler_difference": "sampler_tokens", "sampler_kl": "sampler_tokens"}
@@ -90,6 +92,19 @@ class LossFigures:
         for name, value in sums.items():
             wide = value.to(torch.promote_types(value.dtype, torch.float32))
             self._sums[name] = self._sums[name] + wide if name in self._sums else wide
+
+    def add_sampler(self, logps: Tensor, sampled: Tensor, mask: Tensor) -> None:
+        """Add how far log-probabilities are from those of the engine that sampled.
+
+        Args:
+            logps: (N, T) the policy's.
+            sampled: (N, T) the engine's.
+            mask: (N, T) bool, True on tokens of completions.
+        """
+        logps = logps.detach()
+        per_token = {"sampler_difference": (logps - sampled).abs(), "sampler_kl": k3(sampled, logps)}
+        sums = {name: masked_sum(values, mask).sum() for name, values in per_token.items()}
+        self.add({**sums, "sampler_tokens": mask.sum()})
 
     def totals(self) -> tuple[list[str], Tensor]:
         """Return names and (F,) sums of this rank since the last call, and forget them."""

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lemma.objectives import (
@@ -85,6 +86,11 @@ class RolloutObjective:
                 "model.kl_estimator: k1 without model.kl_correction has a gradient of 0 on average, and holds nothing "
                 "back; use k2 or k3, or the correction."
             )
+        if self.loss_type == "dr_grpo" and self.advantage_scale != "none":
+            rank_zero_warn(
+                f"--model.loss_type dr_grpo with --model.advantage_scale {self.advantage_scale} divides advantages by "
+                "a deviation, which Dr. GRPO (arXiv:2503.20783) does not. For the paper's: --model.advantage_scale none"
+            )
         try:
             check_rl_tunables(self.loss_type, clip_low=self.clip_low, clip_high=self.clip_high, delta=self.delta)
         except InputError as error:
@@ -131,6 +137,6 @@ class RolloutObjective:
         )
 
     def settings(self) -> dict[str, Any]:
-        """Return what two runs must agree in to minimise the same, bounds by their defaults included."""
-        given = {key: value for key, value in asdict(self).items() if value is not None}
-        return RL_LOSSES[self.loss_type].tunables | given
+        """Return what two runs must agree in to minimise the same, bounds that are not given by their defaults."""
+        own = RL_LOSSES[self.loss_type].tunables
+        return {key: own.get(key) if value is None else value for key, value in asdict(self).items()}

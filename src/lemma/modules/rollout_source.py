@@ -5,16 +5,16 @@
    many a round as are missing; after the last round those drawn first fill up. Every rank draws as many.
 3. Ranks tell one another rewards, verdicts and lengths; advantages and counts are over the whole rollout.
 4. A completion counts if it has a reward and, with ``mask_truncated``, a stop token ended it.
-5. Where servers fail one rank, all end together, and the stream is where it was before the rollout.
+5. A reward that fails on some completions is said, in each rollout; one that fails on all of them ends the run.
+6. Where servers fail one rank, all end together, and the stream is where it was before the rollout.
 """
 
 import math
-from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lemma.answers import Grader
@@ -25,9 +25,9 @@ from lemma.generation.served.errors import ServerError
 from lemma.modules.resume import gather_objects
 from lemma.modules.rollout_figures import GroupFigures, figures_of_rollout
 from lemma.modules.rollout_objective import RolloutObjective
-from lemma.modules.serving import agreed
+from lemma.modules.serving import AgreedEnd, agreed
 from lemma.objectives import total_rewards
-from lemma.rewards import RewardArgs, RewardProcess
+from lemma.rewards import FailureTally, RewardArgs, RewardProcess, refuse_useless
 from lemma.rollouts import Group, Prompt, Rollout, RolloutSampling, RolloutSize, collect
 
 
@@ -44,8 +44,7 @@ class _Took(NamedTuple):
 
     seconds: dict[str, float]
     num_tokens: int
-    failures: Counter[tuple[str, str]]
-    reports: list[str]
+    failures: FailureTally
 
 
 class RolloutSource:
@@ -60,6 +59,7 @@ class RolloutSource:
         mask_truncated: Whether a completion that no stop token ended does not count.
         dynamic_sampling: Further rounds at most.
         seed: Of the run.
+        say: Tells a person a line; called on every rank with the same.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class RolloutSource:
         mask_truncated: bool,
         dynamic_sampling: int,
         seed: int,
+        say: Callable[[str], None],
     ) -> None:
         self.size = size
         self.sampling = sampling
@@ -82,6 +83,7 @@ class RolloutSource:
         self.mask_truncated = mask_truncated
         self.dynamic_sampling = dynamic_sampling
         self.seed = seed
+        self.say = say
         self._process = RewardProcess()
         self._weights = [float(each.weight) for each in rewards]
 
@@ -99,8 +101,9 @@ class RolloutSource:
             rank: This process.
 
         Raises:
-            InputError: If a reward fails that is to stop the run then.
+            InputError: If a reward fails that is to stop the run then, or one fails on every completion.
             AgreedServerError: On every rank, if servers failed one; the stream is as if nothing had been drawn.
+            AgreedEnd: On every rank, if a signal came while one waited for servers; the same holds.
         """
         drawn, own, figures = self._draw(engine, data, rank)
         chosen = self._choose(drawn)
@@ -138,15 +141,16 @@ class RolloutSource:
             prompts = [draws[i] for i in mine]
             try:
                 parts = agreed(lambda prompts=prompts: self._collect(engine, data.encoder, prompts, own))
-            except ServerError:
+            except (ServerError, AgreedEnd):
                 data.stream.load_state_dict(start)
                 raise
             for theirs, their_took in parts:
                 drawn += theirs
                 took.append(their_took)
+            refuse_useless(self.rewards, _failures(took))
         drawn.sort(key=lambda each: each.place)
-        for report in dict.fromkeys(line for each in took for line in each.reports):
-            rank_zero_warn(report)
+        for line in _failures(took).report():
+            self.say(line)
         return drawn, own, self._costs(took, len(drawn))
 
     def _collect(
@@ -169,7 +173,7 @@ class RolloutSource:
         moves = self.dynamic_sampling > 0
         found = [_Drawn(place, _told(own[place]), own[place] if moves else None) for place in places]
         num_tokens = sum(sum(each.figures.lengths) for each in found)
-        return found, _Took(collected.seconds, num_tokens, collected.failures, collected.reports)
+        return found, _Took(collected.seconds, num_tokens, collected.failures)
 
     def _choose(self, drawn: list[_Drawn]) -> list[_Drawn]:
         """Return the groups of the rollout in the order in which they were drawn."""
@@ -189,16 +193,17 @@ class RolloutSource:
         seconds = {
             name: sum(max(each.seconds[name] for each in one) for one in rounds) for name in ("generate", "grade")
         }
-        failures = sum((each.failures for each in took), Counter())
-        by_reward = {each.key: 0 for each in self.rewards}
-        for (name, _), count in failures.items():
-            by_reward[name] += count
+        failed = _failures(took).by_reward
         return {
             **{f"rollout/seconds/{name}": value for name, value in seconds.items()},
             "rollout/tokens_per_second": sum(each.num_tokens for each in took) / max(seconds["generate"], 1e-9),
             "rollout/problems_drawn": float(num_groups),
-            **{f"rollout/failures/{name}": float(count) for name, count in by_reward.items()},
+            **{f"rollout/failures/{each.key}": float(failed[each.key]) for each in self.rewards},
         }
+
+
+def _failures(took: list[_Took]) -> FailureTally:
+    return sum((each.failures for each in took), FailureTally())
 
 
 def _told(group: Group) -> GroupFigures:

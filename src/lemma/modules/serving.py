@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 
 from lemma.encoding import Example, padded
 from lemma.generation import ServedArgs
-from lemma.generation.served.errors import ServerError
+from lemma.generation.served.errors import ServerError, SignalledError
 from lemma.modules.resume import gather_objects
 from lemma.modules.sharding import reshard, whole_weights
 from lemma.policy import Policy, PolicyArgs
@@ -27,22 +27,31 @@ class AgreedServerError(ServerError):
     """Servers failed some rank; every rank raises it at the same point, so that what they still do they do together."""
 
 
+class AgreedEnd(SystemExit):
+    """A signal ended some rank's wait for servers; every rank raises it at the same point. Its code is 128 + signal."""
+
+
 def agreed(work: Callable[[], T]) -> list[T]:
     """Return what the work of every rank gives, in rank order; a collective call.
 
     Raises:
         AgreedServerError: On every rank, if servers failed one.
+        AgreedEnd: On every rank, if a signal ended the wait of one.
     """
-    found, failure = None, None
+    found, failure, signum = None, None, 0
     try:
         found = work()
+    except SignalledError as error:
+        signum = error.signum
     except ServerError as error:
         failure = str(error)
-    told = gather_objects((found, failure))
-    for _, message in told:
+    told = gather_objects((found, failure, signum))
+    if signum := max(number for _, _, number in told):
+        raise AgreedEnd(128 + signum)
+    for _, message, _ in told:
         if message is not None:
             raise AgreedServerError(message)
-    return [value for value, _ in told]
+    return [value for value, _, _ in told]
 
 
 @contextlib.contextmanager

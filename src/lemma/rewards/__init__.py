@@ -1,7 +1,8 @@
 """Rewards: plain functions of completions, and their computation within a deadline."""
 
-from lemma.rewards.args import RewardArgs, check_rewards, given_reward_args, reward_args
-from lemma.rewards.compute import Failure, RewardTable, compute_rewards, total
+from lemma.rewards.args import RewardArgs, check_rewards, given_reward_args, reward_args, reward_settings
+from lemma.rewards.compute import RewardTable, compute_rewards, total
+from lemma.rewards.failures import Failure, FailureTally, refuse_useless
 from lemma.rewards.graded import correctness
 from lemma.rewards.layout import answer_format
 from lemma.rewards.lengths import length, overlong
@@ -13,6 +14,7 @@ __all__ = [
     "COLUMNS",
     "REWARDS",
     "Failure",
+    "FailureTally",
     "RewardArgs",
     "RewardProcess",
     "RewardTable",
@@ -23,7 +25,9 @@ __all__ = [
     "given_reward_args",
     "length",
     "overlong",
+    "refuse_useless",
     "repetition",
     "reward_args",
+    "reward_settings",
     "total",
 ]

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from lemma.rewards.options import is_number
@@ -25,9 +25,13 @@ class RewardArgs:
     """Options of the function, such as {style: boxed} for format."""
     on_failure: float | str = "none"
     """What a completion gets on which your function raises, runs out of time or returns no finite number: none (it is
-    left out of this reward), error (the run stops), or a number. It is counted and shown in any case."""
+    left out of this reward; the run stops where all of a rollout would be), error (the run stops), or a number. It is
+    counted and shown in any case."""
     label: str | None = None
     """Name in logs; null is the name, or the last part of an import path."""
+    timeout: float | None = None
+    """Seconds of CPU time that a call of your function may take, for all completions of a rollout that a device draws;
+    by the clock it may take four times as long. null is 5."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be computed. An import path's module is imported, and nothing of it called.
@@ -45,6 +49,8 @@ class RewardArgs:
         if self.on_failure not in ON_FAILURE and not is_number(self.on_failure):
             rule = f"{', '.join(ON_FAILURE)} or a number"
             raise InputError(f"rewards.{self.name}.on_failure: expected {rule}, but got {self.on_failure!r}.")
+        if self.timeout is not None and not (is_number(self.timeout) and self.timeout > 0):
+            raise InputError(f"rewards.{self.name}.timeout: expected a number above 0, but got {self.timeout!r}.")
         if re.fullmatch(r"[^\s/]+", self.key) is None:
             rule = "a label without blanks and slashes"
             raise InputError(f"rewards.{self.name}.label: expected {rule}, but got {self.label!r}.")
@@ -82,6 +88,14 @@ def given_reward_args(args: RewardArgs) -> dict[str, Any]:
     default = RewardArgs("correctness")
     others = {each.name: getattr(args, each.name) for each in fields(RewardArgs) if each.name != "name"}
     return {"name": args.name} | {key: value for key, value in others.items() if value != getattr(default, key)}
+
+
+def reward_settings(rewards: Sequence[RewardArgs]) -> list[dict[str, Any]]:
+    """Return what two runs must agree in to reward the same.
+
+    What becomes of failures is not part of it, so that a run that they ended can go on.
+    """
+    return [given_reward_args(replace(each, on_failure="none", timeout=None)) for each in rewards]
 
 
 def check_rewards(rewards: Sequence[RewardArgs]) -> None:

@@ -6,30 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from lemma.rewards.args import RewardArgs, check_rewards
+from lemma.rewards.failures import Failure, FailureTally
 from lemma.rewards.process import RewardProcess
 from lemma.rewards.registry import REWARDS, keywords, needed_columns
 from lemma.rewards.values import Failed, Value
 from lemma.types import InputError
 
+MAX_TIMEOUTS = 2
 MAX_DEATHS = 8
-"""Processes that the completions of one batch may end; the completions after that are not tried."""
+"""Completions of one batch that may run out of time alone, or end their process; those after that are not tried."""
 
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A reward that could not be had.
-
-    Attributes:
-        reward: The reward's name in logs.
-        kind: See `lemma.rewards.values.Failed`.
-        index: Of the completion; None for a call on the whole batch, after which each completion was tried alone.
-        message: What happened, on one line.
-    """
-
-    reward: str
-    kind: str
-    index: int | None
-    message: str
+_BOUNDS = {"timed_out": (MAX_TIMEOUTS, "run out of time"), "died": (MAX_DEATHS, "ended its process")}
 
 
 @dataclass(frozen=True)
@@ -54,19 +41,9 @@ class RewardTable:
         return [total(row, self.weights) for row in self.values]
 
     @property
-    def num_failures(self) -> Counter[tuple[str, str]]:
-        """Return how many completions failed, by (reward, kind)."""
-        return Counter((each.reward, each.kind) for each in self.failures if each.index is not None)
-
-    def report(self) -> list[str]:
-        """Return one line for each reward and kind of failure: how many, and what happened first."""
-        firsts: dict[tuple[str, str], Failure] = {}
-        for each in sorted(self.failures, key=lambda each: each.index is None):
-            firsts.setdefault((each.reward, each.kind), each)
-        return [
-            f"Reward {each.reward} {each.kind.replace('_', ' ')} on {_whose(each, self.num_failures)}: {each.message}."
-            for each in firsts.values()
-        ]
+    def tally(self) -> FailureTally:
+        """Return the failures counted."""
+        return FailureTally.of(self.failures, len(self.values))
 
 
 def compute_rewards(
@@ -81,7 +58,8 @@ def compute_rewards(
     1. A built-in reward is computed here, in time linear in the texts.
     2. A user's function is called once on all completions, in a process of its own with a time limit. A value that is
        no finite number fails alone.
-    3. If that call fails as a whole, the function is called on each completion alone: the others keep their values.
+    3. If that call raises, runs out of time or ends the process, the function is called on each completion alone: the
+       others keep their values. A function that returns another number of values is wrong, and is not called again.
     4. What failed is recorded, and becomes None, a number, or an error, as ``on_failure`` says.
 
     Args:
@@ -139,9 +117,11 @@ def _values(
             return REWARDS[args.name](completions, **given)
         except InputError as error:
             raise InputError(f"rewards.{args.name}: {error}") from error
-    found = process.call(args.name, completions, given)
+    found = process.call(args.name, completions, given, args.timeout)
     if not isinstance(found, Failed):
         return found
+    if found.kind == "wrong_length":
+        return [found] * len(completions)
     failures.append(Failure(args.key, found.kind, None, found.message))
     return _one_by_one(args, completions, columns, process)
 
@@ -150,15 +130,17 @@ def _one_by_one(
     args: RewardArgs, completions: Sequence[str], columns: dict[str, list], process: RewardProcess
 ) -> list[Value]:
     values: list[Value] = []
-    num_deaths = 0
+    ends: Counter[str] = Counter()
     for i, completion in enumerate(completions):
-        if num_deaths == MAX_DEATHS:
-            values.append(Failed("not_tried", f"{MAX_DEATHS} completions of the batch had ended its process"))
-            continue
         row = {name: column[i : i + 1] for name, column in columns.items()}
-        found = process.call(args.name, [completion], keywords(args.options, row, 1))
-        num_deaths += isinstance(found, Failed) and found.kind in ("timed_out", "died")
+        found = process.call(args.name, [completion], keywords(args.options, row, 1), args.timeout)
         values.append(found if isinstance(found, Failed) else found[0])
+        if isinstance(found, Failed) and found.kind in _BOUNDS:
+            ends[found.kind] += 1
+            most, what = _BOUNDS[found.kind]
+            if ends[found.kind] == most:
+                not_tried = Failed("not_tried", f"they were not tried, for {most} before them had {what}")
+                return values + [not_tried] * (len(completions) - len(values))
     return values
 
 
@@ -180,9 +162,3 @@ def _settled(args: RewardArgs, values: list[Value], failures: list[Failure]) -> 
             failures.append(Failure(args.key, value.kind, i, value.message))
         settled.append(instead if isinstance(value, Failed) else value)
     return settled
-
-
-def _whose(first: Failure, counts: Counter[tuple[str, str]]) -> str:
-    if first.index is None:
-        return "the whole batch, each completion was tried alone"
-    return f"{counts[first.reward, first.kind]} completion(s), first on number {first.index}"

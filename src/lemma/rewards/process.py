@@ -24,7 +24,8 @@ class RewardProcess:
     one that a call has ended is replaced by the next call. What a function prints goes to standard error.
 
     Args:
-        timeout: Time limit of one call in seconds of CPU time; in wall time it is four times as long.
+        timeout: Time limit of a call that has none of its own, in seconds of CPU time; in wall time it is four times as
+            long.
         max_memory: Bytes that the process may reserve beyond what it holds when the function has been imported.
 
     Raises:
@@ -44,13 +45,16 @@ class RewardProcess:
         self._finalizer = weakref.finalize(self, _stop, self._children)
         _PROCESSES.add(self)
 
-    def call(self, path: str, completions: Sequence[str], keywords: Mapping[str, Any]) -> list[Value] | Failed:
+    def call(
+        self, path: str, completions: Sequence[str], keywords: Mapping[str, Any], timeout: float | None = None
+    ) -> list[Value] | Failed:
         """Return what a function says of completions, one value each, or why it says nothing.
 
         Args:
             path: The function's import path.
             completions: N texts.
             keywords: The columns and the options.
+            timeout: The call's own time limit.
 
         Raises:
             RuntimeError: If the process does not start, or the function cannot be imported there.
@@ -59,7 +63,7 @@ class RewardProcess:
             try:
                 child = self._child()
                 self._import(child, path)
-                return self._call(child, (path, list(completions), dict(keywords)))
+                return self._call(child, path, list(completions), dict(keywords), timeout or self.timeout)
             except BaseException:  # KeyboardInterrupt too: a late answer must not meet the next call
                 self.close()
                 raise
@@ -87,7 +91,7 @@ class RewardProcess:
         if not self._children:
             child = Child(WORKER_MODULE, output=2)
             self._children.append(child)
-            answer = self._ask(child, (self.timeout, self.max_memory), _START_TIMEOUT)
+            answer = self._ask(child, self.max_memory, _START_TIMEOUT)
             if answer != READY:
                 raise RuntimeError(f"A process for rewards did not start: {answer.message}.")
         return self._children[0]
@@ -95,18 +99,20 @@ class RewardProcess:
     def _import(self, child: Child, path: str) -> None:
         if path in self._imported:
             return
-        answer = self._ask(child, (path, None, None), _START_TIMEOUT)
+        answer = self._ask(child, (path, None, None, None), _START_TIMEOUT)
         if answer != READY:
             raise RuntimeError(f"rewards.{path}: it could not be imported in a process of its own: {answer.message}.")
         self._imported.add(path)
 
-    def _call(self, child: Child, job: tuple[str, list[str], dict[str, Any]]) -> list[Value] | Failed:
-        answer = self._ask(child, job, _PATIENCE * self.timeout)
+    def _call(
+        self, child: Child, path: str, completions: list[str], keywords: dict[str, Any], timeout: float
+    ) -> list[Value] | Failed:
+        answer = self._ask(child, (path, completions, keywords, timeout), _PATIENCE * timeout)
         if isinstance(answer, Failed) and answer.kind in ("timed_out", "died"):
             self.close()
         return answer
 
-    def _ask(self, child: Child, message: tuple, patience: float) -> Any:
+    def _ask(self, child: Child, message: Any, patience: float) -> Any:
         """Return what the process answers, or how it ended, by itself or at the end of the patience (seconds)."""
         start = time.monotonic()
         with contextlib.suppress(OSError):  # it died while idle, which shows below
@@ -117,9 +123,9 @@ class RewardProcess:
         except (EOFError, OSError):
             code = child.stop()
             if code == -DEADLINE_SIGNAL:
-                return Failed("timed_out", f"it used up {self.timeout:g} s of CPU time")
+                return Failed("timed_out", f"it used up {patience / _PATIENCE:g} s of CPU time, its timeout")
             return Failed("died", f"its process ended with code {code} after {time.monotonic() - start:.1f} s")
-        return Failed("timed_out", f"it had no answer after {patience:g} s")
+        return Failed("timed_out", f"it had no answer after {patience:g} s, {_PATIENCE} times its timeout")
 
     def _forget(self) -> None:
         """Let go, in a forked process, of what belongs to the one that it was forked from."""

@@ -2,7 +2,10 @@
 
 import importlib
 import inspect
+import os
+import sys
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 from lemma.rewards.graded import correctness
@@ -49,11 +52,11 @@ def reward_function(name: str) -> RewardFunction:
             f"rewards.name: expected one of {known}, or an import path such as my_package.my_reward, but got {name!r}."
         )
     try:
-        module = importlib.import_module(module_name)
+        module = _module(module_name)
     except Exception as error:  # whatever the user's module raises
         missing = isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}.")
         what = f"there is no module {error.name}" if missing else f"the import raised {describe(error)}"
-        hint = " (the folder that holds it must be on PYTHONPATH)" if missing and "." not in error.name else ""
+        hint = f" in the working directory {os.getcwd()} or on PYTHONPATH" if missing and "." not in error.name else ""
         raise InputError(f"rewards.name: {name}: {what}{hint}.") from error
     function = getattr(module, attribute, None)
     if function is None:
@@ -62,6 +65,14 @@ def reward_function(name: str) -> RewardFunction:
         kind = "coroutine function" if inspect.iscoroutinefunction(function) else type(function).__name__
         raise InputError(f"rewards.name: expected {name} to be a plain function, but its type is {kind}.")
     return function
+
+
+def _module(name: str) -> ModuleType:
+    """Import a module; from the working directory, too, where the command ``lemma`` would not look by itself."""
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.append(folder)  # last, so that no file there stands for a library; processes for rewards inherit it
+    return importlib.import_module(name)
 
 
 def check_call(name: str, options: Mapping[str, Any]) -> None:

@@ -30,10 +30,10 @@ def values_of(returned: Any, size: int) -> list[Value] | Failed:
         size: The number of completions.
     """
     if isinstance(returned, str | bytes | Mapping) or not hasattr(returned, "__iter__"):
-        return Failed("wrong_length", f"expected a list of {size} values, but got a {type(returned).__name__}")
+        return Failed("wrong_length", f"it returned a {type(returned).__name__}, not a list of {size} values")
     values = list(returned)
     if len(values) != size:
-        return Failed("wrong_length", f"expected {size} values, but got {len(values)}")
+        return Failed("wrong_length", f"it returned {len(values)} values for {size} completions")
     return [value_of(value) for value in values]
 
 

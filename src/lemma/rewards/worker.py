@@ -10,8 +10,10 @@ import os
 import random
 import resource
 import signal
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,18 +28,18 @@ from lemma.rewards.values import Failed, Value, values_of
 def serve(connection: Connection) -> None:
     """Answer each message until the other end closes.
 
-    The first is (seconds of CPU time a call may take, bytes it may reserve), answered by `READY`. The others are
-    (import path, completions, keywords), answered by the values or a `Failed`; without completions the function is
-    only imported, answered by `READY` or a `Failed`.
+    The first is the number of bytes a call may reserve, answered by `READY`. The others are (import path, completions,
+    keywords, seconds of CPU time it may take), answered by the values or a `Failed`; without completions the function
+    is only imported, answered by `READY` or a `Failed`.
 
     Args:
         connection: The worker's end of the pipe.
     """
-    timeout, max_memory = connection.recv()
+    max_memory = connection.recv()
     connection.send(READY)
     while True:
         try:
-            path, completions, keywords = connection.recv()
+            path, completions, keywords, timeout = connection.recv()
         except EOFError:
             return
         if completions is None:
@@ -61,9 +63,17 @@ def _called(path: str, completions: list[str], keywords: Mapping[str, Any], time
     try:
         return values_of(reward_function(path)(completions=completions, **keywords), len(completions))
     except (Exception, SystemExit) as error:
-        return Failed("raised", describe(error))
+        return Failed("raised", describe(error) + _place(error, path))
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _place(error: BaseException, path: str) -> str:
+    """Return the last line of the user's module that an error came through, and its file; of any if not of that."""
+    _, *lines = ((frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__))
+    own = sys.modules[path.rpartition(".")[0]].__file__
+    last = ([each for each in lines if each[0] == own] or lines)[-1:]
+    return "".join(f" ({file}:{line})" for file, line in last)
 
 
 def _restrict(max_memory: int) -> None:

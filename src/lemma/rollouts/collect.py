@@ -8,7 +8,6 @@
 """
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from lemma.answers import Grader
 from lemma.encoding import ChatEncoder
 from lemma.generation import Drawing, Engine, Request, Sample, drawing_of, stream_seed
 from lemma.generation.served.errors import ServerError
-from lemma.rewards import RewardArgs, RewardProcess, RewardTable, compute_rewards
+from lemma.rewards import FailureTally, RewardArgs, RewardProcess, RewardTable, compute_rewards
 from lemma.rollouts.groups import Group
 from lemma.rollouts.sampling import RolloutSampling
 from lemma.types import Problem
@@ -46,14 +45,12 @@ class Collected(NamedTuple):
     Attributes:
         groups: One for each prompt.
         seconds: Wall time by what it was spent on, ``generate`` and ``grade`` (rewards included).
-        failures: How many completions each reward failed on, by (reward's name in logs, kind).
-        reports: A line for each reward and kind of failure, for people.
+        failures: What rewards failed on.
     """
 
     groups: list[Group]
     seconds: dict[str, float]
-    failures: Counter[tuple[str, str]]
-    reports: list[str]
+    failures: FailureTally
 
 
 def collect(
@@ -92,7 +89,7 @@ def collect(
     drawn = time.monotonic()
     groups, table = _graded(prompts, samples, encoder, sampling.max_new_tokens, rewards, grader, reward_process)
     seconds = {"generate": drawn - start, "grade": time.monotonic() - drawn}
-    return Collected(groups, seconds, table.num_failures, table.report())
+    return Collected(groups, seconds, table.tally)
 
 
 def _draw(engine: Engine, requests: list[Request], drawing: Drawing) -> list[Sample]:

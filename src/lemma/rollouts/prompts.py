@@ -13,6 +13,9 @@ class PromptEncoder(ChatEncoder):
         encoder: Whose prompts these are.
     """
 
+    noun = "prompts"
+    legend = ""
+
     def __init__(self, encoder: ChatEncoder) -> None:
         super().__init__(encoder.tokenizer, encoder.prompt, encoder.shots)
 
@@ -35,5 +38,5 @@ class PromptEncoder(ChatEncoder):
         return f"prompts/{super().fingerprint}"
 
     def describe(self, example: Example) -> str:
-        """Return the prompt decoded, and « … » for the completions that are yet to be drawn."""
-        return f"{self.tokenizer.decode(example.prompt_ids)}«…»"
+        """Return the prompt decoded."""
+        return self.tokenizer.decode(example.prompt_ids)

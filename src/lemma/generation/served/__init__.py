@@ -6,6 +6,7 @@ loop.py        the thread of the event loop
 client.py      many completions at once: tries and deadlines
 backoff.py     how long to wait before the next try
 pool.py        which server takes the next request, and which are left out
+presence.py    how long those that are away are waited for, and what is said
 wanted.py      what all completions of a draw have in common
 server.py      one server: its models, one completion
 dialect.py     what it understands, found by tiny requests

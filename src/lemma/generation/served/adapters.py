@@ -29,7 +29,7 @@ from lemma.generation.served.backoff import Backoff
 from lemma.generation.served.engine import ServedEngine
 from lemma.generation.served.errors import NonsenseError, OutageError, RefusalError, ServerError
 from lemma.generation.served.probes import draw_probes, mean_difference, question, read_scores
-from lemma.generation.served.transport import Transport
+from lemma.generation.served.transport import UNAUTHORISED, Transport
 from lemma.policy import Policy
 
 _FAILURES = (OutageError, RefusalError, NonsenseError)
@@ -126,12 +126,15 @@ class AdapterWeights:
 
     def _push(self, engine: ServedEngine, policy: Policy, weights: dict[str, Tensor] | None, old: str | None) -> None:
         """Save this version, let the servers load it, and forget the old one."""
+        if old is None:
+            engine.connect()
         self._save(policy, weights)
         if self._args.sleep:
             _switch(engine, "/wake_up")
-        until, failures = time.monotonic() + self._args.patience, 0
+        begin, failures = time.monotonic(), 0
         while True:
             answers = engine.post("load_lora_adapter", self._loading())
+            engine.presence.note(answers)
             refused = [(url, said) for url, said in answers if _is_refusal(said)]
             if refused:
                 raise ServerError(self._refusal(*refused[0], policy))
@@ -140,12 +143,10 @@ class AdapterWeights:
                 break
             failures += 1
             pause = self._backoff.seconds(failures)
-            if time.monotonic() + pause > until:
+            if time.monotonic() + pause > begin + engine.presence.patience:
                 said = "".join(f"\n  {url}: {error}" for url, error in out)
                 raise ServerError(f"No server took the policy's adapter within model.served.patience.{said}")
-            time.sleep(pause)
-        for url, error in out:
-            rank_zero_warn(f"Server {url} has not taken the policy's adapter: {error}; it gets it when it is back.")
+            engine.pause(pause)
         if old is not None:
             self._drop(engine, old, seconds=60.0)
 
@@ -168,9 +169,12 @@ class AdapterWeights:
             self._folder.rmdir()  # where it was the last
 
     def _refusal(self, url: str, error: Exception, policy: Policy) -> str:
+        refusal = f"Server {url} does not take the policy's adapter: {error}."
+        if isinstance(error, RefusalError) and error.status in UNAUTHORISED:
+            return refusal
         rank = policy.model.peft_config["default"].r
         return (
-            f"Server {url} does not take the policy's adapter: {error}. It must see {self._folder} "
+            f"{refusal} It must see {self._folder} "
             f"(model.served.adapter_folder); vLLM needs --enable-lora --max-lora-rank {rank} or more, and "
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 in its environment."
         )
@@ -239,7 +243,7 @@ def _switch(engine: ServedEngine, path: str) -> None:
 def _is_refusal(answer: str | Exception) -> bool:
     """Return whether a server will never load the adapter; vLLM says so of a rank that is too large by a 500."""
     if isinstance(answer, OutageError):
-        return str(answer).startswith("HTTP 500")
+        return answer.status == 500
     return isinstance(answer, RefusalError | NonsenseError) and not _is_there(answer)
 
 

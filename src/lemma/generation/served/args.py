@@ -11,8 +11,8 @@ APIS = ("auto", "completions", "chat")
 class ServedArgs:
     """Servers that draw completions, where the engine is served."""
 
-    urls: list[str] = field(default_factory=lambda: ["http://127.0.0.1:8000/v1"])
-    """Base URLs of OpenAI-compatible servers, all with the same model."""
+    urls: list[str] | str = field(default_factory=lambda: ["http://127.0.0.1:8000/v1"])
+    """Base URLs of OpenAI-compatible servers, all with the same model; or one URL."""
     model: str | None = None
     """Name of the base model on the servers; null takes the only one that they have."""
     api: str = "auto"
@@ -26,7 +26,8 @@ class ServedArgs:
     deadline: float = 1200.0
     """Seconds that a completion may take over all tries; below the process group's timeout where there are ranks."""
     patience: float = 300.0
-    """Seconds without any healthy server after which they are given up; a restart should fit in."""
+    """Seconds without any healthy server after which they are given up; a restart should fit in. Before any server has
+    answered, 20 at most: a URL that nobody answers at is mostly mistyped."""
     sleep: bool = False
     """Put the servers to sleep while nothing is drawn, so that the trainer has the memory of a GPU that they share;
     vLLM with --enable-sleep-mode."""
@@ -43,6 +44,8 @@ class ServedArgs:
         Raises:
             InputError: Names the key, the rule and the value.
         """
+        if isinstance(self.urls, str):
+            object.__setattr__(self, "urls", [self.urls])
         if not self.urls:
             raise InputError("model.served.urls: expected at least one server.")
         for url in self.urls:

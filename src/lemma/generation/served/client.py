@@ -12,11 +12,11 @@ from lemma.generation.draw import Sample
 from lemma.generation.engine import Request
 from lemma.generation.served.args import ServedArgs
 from lemma.generation.served.backoff import Backoff
-from lemma.generation.served.dialect import UNAUTHORISED
 from lemma.generation.served.errors import NonsenseError, OutageError, RefusalError, ServerError
 from lemma.generation.served.pool import Member, Pool
+from lemma.generation.served.presence import Presence
 from lemma.generation.served.server import Server
-from lemma.generation.served.transport import Transport, new_session
+from lemma.generation.served.transport import UNAUTHORISED, Transport, new_session
 from lemma.generation.served.wanted import Wanted
 
 NONSENSE_TRIES = 5
@@ -35,18 +35,23 @@ class Client:
         args: Servers and limits.
         tokenizer: For servers that take or give text.
         backoff: Between tries.
+        presence: Which servers are away.
     """
 
-    def __init__(self, args: ServedArgs, tokenizer: PreTrainedTokenizerBase, backoff: Backoff) -> None:
+    def __init__(
+        self, args: ServedArgs, tokenizer: PreTrainedTokenizerBase, backoff: Backoff, presence: Presence
+    ) -> None:
         self._draws: set[asyncio.Task] = set()
         self.loop = asyncio.get_running_loop()
         key = os.environ.get(args.api_key_env) or None
         self._args = args
         self._backoff = backoff
+        self._presence = presence
         self._session: aiohttp.ClientSession = new_session(key)
         urls = [url.rstrip("/") for url in args.urls]
-        self.servers = [Server(Transport(self._session, url, key), args, tokenizer, url) for url in urls]
-        self._pool = Pool(self.servers, args.max_in_flight, min(args.patience, args.deadline), backoff)
+        transports = [Transport(self._session, url, key, args.api_key_env) for url in urls]
+        self.servers = [Server(way, args, tokenizer, url) for way, url in zip(transports, urls, strict=True)]
+        self._pool = Pool(self.servers, args.max_in_flight, presence, backoff)
 
     async def close(self) -> None:
         """Cancel what is under way and close all connections."""
@@ -56,19 +61,29 @@ class Client:
         await self._session.close()
 
     async def connect(self) -> None:
-        """Find that at least one server answers and has the model.
+        """Find that at least one server answers and has the base model; those out of reach are waited for.
 
         Raises:
             ServerError: None does.
         """
+        begin, failures = time.monotonic(), 0
+        while None not in (tries := await self._check_models()):
+            failures += 1
+            pause = self._backoff.seconds(failures)
+            is_over = time.monotonic() + pause > begin + self._presence.patience
+            if is_over or not any(isinstance(error, OutageError) for error in tries):
+                lines = "".join(f"\n  {server.url}: {said}" for server, said in zip(self.servers, tries, strict=True))
+                raise ServerError(f"No server is ready.{lines}\n{_ADVICE}")
+            await asyncio.sleep(pause)
+
+    async def _check_models(self) -> list[Exception | None]:
+        """Return what keeps each server from drawing of the base model; None is nothing."""
         tries = await asyncio.gather(*(server.check_model(None) for server in self.servers), return_exceptions=True)
-        said = list(zip(self.servers, tries, strict=True))
         for error in tries:
             if error is not None and not isinstance(error, OutageError | NonsenseError | RefusalError):
                 raise error
-        if None not in tries:
-            lines = "".join(f"\n  {server.url}: {error}" for server, error in said)
-            raise ServerError(f"No server is ready.{lines}\n{_ADVICE}")
+        self._presence.note([(server.url, said) for server, said in zip(self.servers, tries, strict=True)])
+        return tries
 
     async def draw(
         self,

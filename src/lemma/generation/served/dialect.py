@@ -19,9 +19,9 @@ from lemma.generation.draw import Drawing
 from lemma.generation.engine import Request
 from lemma.generation.served.answers import completion_ids, first_choice, highest_logp, token_logps, usage
 from lemma.generation.served.errors import RefusalError
+from lemma.generation.served.transport import UNAUTHORISED
 
 FEATURES = ("extras", "logprobs", "seed", "sampling")
-UNAUTHORISED = (401, 403)
 _NEUTRAL = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}  # else a server's defaults, such as top-k 20
 _TOKENS = {"return_token_ids": True, "return_tokens_as_token_ids": True, "add_special_tokens": False}
 _SEEDS = 2**31 - 2  # llama.cpp takes 32 bits, others 31

@@ -2,7 +2,8 @@
 
 import asyncio
 import queue
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lemma.encoding import ChatEncoder
@@ -10,8 +11,9 @@ from lemma.generation.draw import Drawing, Sample
 from lemma.generation.engine import Request
 from lemma.generation.served.args import ServedArgs
 from lemma.generation.served.backoff import Backoff
-from lemma.generation.served.errors import NonsenseError, OutageError, RefusalError, ServerError
+from lemma.generation.served.errors import NonsenseError, OutageError, RefusalError, ServerError, SignalledError
 from lemma.generation.served.loop import LoopThread
+from lemma.generation.served.presence import Presence
 from lemma.generation.served.wanted import Wanted
 from lemma.policy import Policy
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from lemma.generation.served.dialect import Dialect
     from lemma.generation.served.server import Server
     from lemma.generation.served.transport import Transport
+
+
+_TICK = 0.25  # seconds between two looks at whether a signal came
 
 
 class Weights(Protocol):
@@ -63,13 +68,16 @@ class BaseModel:
 class ServedEngine:
     """Draws completions from OpenAI-compatible servers; see ``lemma.generation.Engine``.
 
-    Nothing is asked before ``connect`` or the first ``draw``.
+    Nothing is asked before ``connect`` or the first ``draw``. Whatever waits for servers is ended by ``interrupt``.
 
     Args:
         args: Servers and limits.
         encoder: Whose prompts are drawn from; its tokenizer serves servers that take or give text.
         weights: What the servers draw from; None is their base model.
         backoff: Between tries.
+
+    Attributes:
+        presence: Which servers are away.
     """
 
     def __init__(
@@ -81,12 +89,14 @@ class ServedEngine:
         backoff: Backoff | None = None,
     ) -> None:
         self.args = args
+        self.presence = Presence(min(args.patience, args.deadline))
         self._encoder = encoder
         self._weights = weights or BaseModel()
         self._backoff = backoff or Backoff()
         self._thread = LoopThread()
         self._client: Client | None = None
         self._vocab_size = 2**31
+        self._signum: int | None = 0  # None once it is too late for a signal
 
     def refresh(self, policy: Policy) -> None:
         """Bring the policy as it is now to the servers, where the weights do that, and expect tokens of it only."""
@@ -100,6 +110,8 @@ class ServedEngine:
     def connect(self) -> list[str]:
         """Find that at least one server answers and has the base model, and return the names that it goes by.
 
+        Servers that are out of reach are waited for.
+
         Raises:
             ServerError: None does.
         """
@@ -108,7 +120,7 @@ class ServedEngine:
             await self._here().connect()
             return sorted({server.base for server in self._here().servers if server.base is not None})
 
-        return self._thread.submit(connect()).result()
+        return self._result(connect())
 
     def draw(self, requests: Sequence[Request], drawing: Drawing) -> Iterator[tuple[int, Sample]]:
         """Yield (number of the request, its completion) as they are finished; see ``Engine``.
@@ -117,6 +129,7 @@ class ServedEngine:
 
         Raises:
             ServerError: A completion was given up; every one that is finished is yielded first.
+            SignalledError: See ``interrupt``.
         """
         if not requests:
             return
@@ -142,7 +155,7 @@ class ServedEngine:
 
         task = self._thread.submit(start()).result()
         try:
-            while isinstance(found := finished.get(), tuple):
+            while isinstance(found := self._next(finished), tuple):
                 yield found
             if found is not None:
                 raise found
@@ -172,22 +185,57 @@ class ServedEngine:
             answers = await asyncio.gather(*(_try(server, path, payload, seconds) for server in servers))
             return [(server.url, answer) for server, answer in zip(servers, answers, strict=True)]
 
-        return self._thread.submit(send_all()).result()
+        return self._result(send_all())
+
+    def pause(self, seconds: float) -> None:
+        """Wait before the next try."""
+        self._result(asyncio.sleep(seconds))
+
+    def interrupt(self, signum: int) -> None:
+        """Let what waits for servers, or is the next to do so, raise ``SignalledError``, once; for signal handlers."""
+        if self._signum is not None:
+            self._signum = signum
 
     def close(self) -> None:
         """Close all connections and end the thread; another draw would begin them anew."""
+        self._signum = None
         if self._thread.running and self._client is not None:
             self._weights.close(self)
-            self._thread.submit(self._client.close()).result()
+            self._result(self._client.close())
         self._client = None
         self._thread.close()
+        self._signum = 0
+
+    def _result(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Return what some work in the loop gives, unless a signal comes before."""
+        future = self._thread.submit(work)
+        try:
+            while not wait([future], timeout=_TICK).done:
+                self._heed_signal()
+        finally:
+            future.cancel()  # where it is not done
+        return future.result()
+
+    def _next(self, finished: queue.SimpleQueue) -> Any:
+        """Return the next item, unless a signal comes before."""
+        while True:
+            self._heed_signal()
+            try:
+                return finished.get(timeout=_TICK)
+            except queue.Empty:
+                pass
+
+    def _heed_signal(self) -> None:
+        if self._signum:
+            signum, self._signum = self._signum, None
+            raise SignalledError(signum)
 
     def _here(self) -> "Client":
         """Return the client of the running loop: its connections belong to that, and not to a forked process."""
         from lemma.generation.served.client import Client  # an HTTP client, which the help does not need
 
         if self._client is None or self._client.loop is not asyncio.get_running_loop():
-            self._client = Client(self.args, self._encoder.tokenizer, self._backoff)
+            self._client = Client(self.args, self._encoder.tokenizer, self._backoff, self.presence)
         return self._client
 
 

@@ -10,17 +10,31 @@ class ServerError(InputError):
     """Servers gave up on a completion, or cannot serve the run; names them, what was asked and what they said."""
 
 
+class SignalledError(ServerError):
+    """A signal ended a wait for servers.
+
+    Args:
+        signum: Of the signal.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"Signal {signum} ended the wait for servers.")
+        self.signum = signum
+
+
 class OutageError(Exception):
     """A try that failed for the server's reasons: another server, or the same one later, may answer.
 
     Args:
         reason: What happened.
         pause: Seconds that the server asks to be left alone, or None.
+        status: Of HTTP; 0 where no answer came.
     """
 
-    def __init__(self, reason: str, pause: float | None = None) -> None:
+    def __init__(self, reason: str, pause: float | None = None, status: int = 0) -> None:
         super().__init__(reason)
         self.pause = pause
+        self.status = status
 
 
 class NonsenseError(Exception):

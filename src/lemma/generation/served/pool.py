@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lemma.generation.engine import Request
 from lemma.generation.served.backoff import Backoff
 from lemma.generation.served.errors import NonsenseError, OutageError, RefusalError
+from lemma.generation.served.presence import Presence
 from lemma.generation.served.server import Server
 from lemma.generation.served.wanted import Wanted
 
@@ -44,14 +45,14 @@ class Pool:
     Args:
         servers: All of them.
         max_in_flight: Requests under way at each.
-        patience: Seconds to wait for any server to be healthy.
+        presence: Which servers are away, and how long to wait for any to be healthy.
         backoff: Between checks of one that is not.
     """
 
-    def __init__(self, servers: list[Server], max_in_flight: int, patience: float, backoff: Backoff) -> None:
+    def __init__(self, servers: list[Server], max_in_flight: int, presence: Presence, backoff: Backoff) -> None:
         self.members = [Member(server) for server in servers]
         self._max_in_flight = max_in_flight
-        self._patience = patience
+        self._presence = presence
         self._backoff = backoff
         self._changed = asyncio.Event()
         self._checks: dict[Member, asyncio.Task] = {}
@@ -116,17 +117,17 @@ class Pool:
             return
         member.failures += 1
         if member.ready and member.failures >= UNHEALTHY_AFTER:
-            self._leave_out(member)
+            self._leave_out(member, error)
 
     def refused(self, member: Member, error: RefusalError, *, lost: bool) -> None:
         """Note a refusal; a server that lost the model, or forgot the key, is checked for whether that stays so."""
         member.said = str(error)
         if lost and member.ready:
-            self._leave_out(member)
+            self._leave_out(member, error)
 
-    def _leave_out(self, member: Member) -> None:
-        rank_zero_warn(f"Server {member.server.url} is left out until it is healthy again: {member.said}.")
+    def _leave_out(self, member: Member, error: Exception) -> None:
         member.ready = False
+        self._miss(member, error)
         self._last_ready = time.monotonic()
         self._watch(member)
 
@@ -137,7 +138,7 @@ class Pool:
         """Wait until something changes, or there is no use in waiting."""
         if any(member.ready for member in self.members):
             self._last_ready = time.monotonic()
-        last = self._last_ready + self._patience
+        last = self._last_ready + self._presence.patience
         left = (last if until is None else min(last, until)) - time.monotonic()
         if left <= 0:
             raise OutageError("no server is healthy" if until is None or last < until else "the deadline is over")
@@ -163,15 +164,18 @@ class Pool:
             try:
                 await member.server.prepare(*self._wanted)
                 member.ready, member.failures = True, 0
+                self._presence.answered(member.server.url)
                 self._announce(member)
             except RefusalError as error:
                 member.said, member.refused = str(error), True
             except (OutageError, NonsenseError) as error:
                 member.said = str(error)
                 failures += 1
-                if failures == 1:
-                    rank_zero_warn(f"Server {member.server.url}: {error}; trying for {self._patience:.0f} s.")
+                self._miss(member, error)
                 await asyncio.sleep(self._backoff.seconds(failures))
+
+    def _miss(self, member: Member, error: Exception) -> None:
+        self._presence.missed(member.server.url, error, others=any(each.ready for each in self.members))
 
     def _announce(self, member: Member) -> None:
         """Say once how a server's answers are adapted."""

@@ -10,9 +10,9 @@ from lemma.generation.draw import Sample
 from lemma.generation.engine import Request
 from lemma.generation.served.answers import read_text, read_tokens
 from lemma.generation.served.args import ServedArgs
-from lemma.generation.served.dialect import UNAUTHORISED, Dialect, find_dialect
-from lemma.generation.served.errors import NonsenseError, RefusalError
-from lemma.generation.served.transport import Transport, parse
+from lemma.generation.served.dialect import Dialect, find_dialect
+from lemma.generation.served.errors import NonsenseError, OutageError, RefusalError
+from lemma.generation.served.transport import UNAUTHORISED, Transport, parse
 from lemma.generation.served.wanted import Wanted
 
 _PROBE_TOKENS = 19  # OpenAI's newer models take no less than 16
@@ -122,11 +122,25 @@ class Server:
         except RefusalError as error:
             if error.status in (0, *UNAUTHORISED):
                 raise
+            await self._refuse_half_url()
             return None
         if not isinstance(listed, list):
             raise NonsenseError("expected a list of models")
         rows = [each for each in listed if isinstance(each, dict) and isinstance(each.get("id"), str)]
         return {each["id"]: parent if isinstance(parent := each.get("parent"), str) else None for each in rows}
+
+    async def _refuse_half_url(self) -> None:
+        """Refuse a base URL that has no models, where there are some below its ``/v1``."""
+        if self.url.endswith("/v1"):
+            return
+        try:
+            await self.transport.send("v1/models", seconds=_SECONDS)
+        except (OutageError, NonsenseError):
+            return
+        except RefusalError as error:
+            if error.status not in UNAUTHORISED:
+                return
+        raise RefusalError(404, f"it has no models there; did you mean {self.url}/v1?")
 
 
 def _listed(names: Collection[str]) -> str:

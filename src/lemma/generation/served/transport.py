@@ -9,10 +9,12 @@ import aiohttp
 
 from lemma.generation.served.errors import NonsenseError, OutageError, RefusalError, bounded
 
+UNAUTHORISED = (401, 403)
 TRANSIENT = frozenset({408, 409, 425, 429})
 """Refusals that may be answered later; so may every 5xx."""
 SMALL_ANSWER = 4 * 2**20
 """Bytes of an answer that holds no completion, such as a list of models."""
+_CONNECT = 10.0  # seconds, after which a host that drops packets is taken for one that is away
 _KEEP_ALIVE = 4.0  # seconds; uvicorn, which vLLM runs in, closes an idle connection after 5
 
 
@@ -32,13 +34,15 @@ class Transport:
         session: Open; its owner closes it.
         url: Base URL, without a slash at its end.
         key: What must not appear in a message.
+        key_name: Environment variable that the key was looked for in.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, key: str | None) -> None:
+    def __init__(self, session: aiohttp.ClientSession, url: str, key: str | None, key_name: str) -> None:
         self._session = session
         self._url = url
         self._root = url.removesuffix("/v1")
         self._key = key
+        self._key_name = key_name
 
     async def send(
         self, path: str, payload: Mapping[str, Any] | None = None, *, seconds: float, max_bytes: int = SMALL_ANSWER
@@ -64,18 +68,22 @@ class Transport:
                 data=data,
                 headers={"Content-Type": "application/json"} if data else None,
                 allow_redirects=False,  # the key is for this server
-                timeout=aiohttp.ClientTimeout(total=seconds),
+                timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT),
             ) as response:
                 body = await _read(response, max_bytes)
                 if response.status == 200:
                     return body.decode()
                 raise self._failure(response, body)
+        except aiohttp.ConnectionTimeoutError as error:
+            raise OutageError(f"no connection within {min(seconds, _CONNECT):.3g} s") from error
         except TimeoutError as error:
             raise OutageError(f"no answer within {seconds:.3g} s") from error
         except (aiohttp.ClientConnectorCertificateError, aiohttp.InvalidURL) as error:
             raise RefusalError(0, self.clean(error)) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise OutageError(self.clean(error) or type(error).__name__) from error
+            refused = isinstance(getattr(error, "os_error", error), ConnectionRefusedError)
+            said = "connection refused" if refused else self.clean(error) or type(error).__name__
+            raise OutageError(said) from error
         except UnicodeDecodeError as error:
             raise NonsenseError("an answer that is no text") from error
 
@@ -89,7 +97,11 @@ class Transport:
             return RefusalError(status, f"HTTP {status}: a redirect, which is not followed; give the final URL")
         reason = f"HTTP {status}: {self.clean(_message(body))}"
         if status in TRANSIENT or status >= 500:
-            return OutageError(reason, _pause(response.headers.get("Retry-After"), 1.0 if status == 429 else None))
+            pause = _pause(response.headers.get("Retry-After"), 1.0 if status == 429 else None)
+            return OutageError(reason, pause, status)
+        if status in UNAUTHORISED:
+            looked = f"model.served.api_key_env: {self._key_name} is {'set' if self._key else 'not set'}"
+            reason = f"{reason} (the key is read from the environment; {looked})"
         return RefusalError(status, reason)
 
 
