@@ -77,7 +77,16 @@ def test_losses_without_a_reference_load_none_and_log_no_ratio_to_it(dpo, figure
 
 
 def test_saturated_margins_are_warned_of_once(dpo):
-    flags = ("--model.optimizer.lr", "1.0", "--data.batch_size", "1", "--trainer.max_epochs", "2", "--model.beta", "9")
+    flags = (
+        "--model.optimizer.lr",
+        "0.01",
+        "--data.batch_size",
+        "1",
+        "--trainer.max_epochs",
+        "4",
+        "--model.beta",
+        "200",
+    )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         dpo("fit", "run", *flags)

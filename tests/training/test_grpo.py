@@ -60,7 +60,7 @@ def test_a_policy_that_has_not_moved_has_ratio_1_and_no_kl(grpo, figures, reques
     flags += ("--model.kl_coef", "0.1", "--model.num_iterations", "2", "--trainer.max_steps", "3")
     first, second, third = figures(grpo("fit", "run", *flags))
     assert first["train/kl"] == pytest.approx(0, abs=1e-9)
-    assert first["train/old_kl"] == pytest.approx(0, abs=1e-9)
+    assert first["train/old_kl"] == pytest.approx(0, abs=1e-8)
     assert first["train/ratio"] == pytest.approx(1, abs=1e-6)
     assert second["train/kl"] > 1e-6, "the policy has moved by then"
     assert third["train/old_kl"] > 1e-6

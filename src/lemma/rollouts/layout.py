@@ -44,7 +44,8 @@ class RolloutLayout:
     def describe(self) -> str:
         """Return a line for the set-up report."""
         if self.name == "shared_prefix":
-            return "shared_prefix, each prompt once before its completions, or before each part of them if cheaper"
+            parts = ", or before each part of them if cheaper" if math.isfinite(self.break_even) else ""
+            return f"shared_prefix, each prompt once before its completions{parts}"
         why = f". Shared rows would mix sequences: {self.obstacle}" if self.obstacle is not None else ""
         return f"{self.name}, a prompt before each completion{why}"
 
