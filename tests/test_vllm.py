@@ -128,8 +128,9 @@ def test_samples_come_again_with_their_seeds_and_have_the_policy_s_log_probabili
 def test_three_steps_of_reinforcement_have_every_version_of_the_adapter_on_the_server(run, url, adapter, tmp_path):
     probe = [{"class_path": "probes.SaveFigures", "init_args": {"folder": str(tmp_path)}}]
     flags = ["--trainer.max_steps=3", "--trainer.limit_val_batches=0", "--checkpoint.monitor=null"]
-    flags += ["--model.problems_per_rollout=4", "--data.batch_size=16", "--model.optimizer.warmup_steps=0"]
-    flags += ["--trainer.log_every_n_steps=1", f"--trainer.callbacks={json.dumps(probe)}"]
+    flags += ["--model.problems_per_rollout=4", "--data.batch_size=16", "--trainer.accumulate_grad_batches=2"]
+    flags += ["--model.optimizer.warmup_steps=0", "--trainer.log_every_n_steps=1"]
+    flags += [f"--trainer.callbacks={json.dumps(probe)}"]
     folder = run("fit", "grpo", "reinforced", f"--model.policy.adapter={adapter}", *flags, *served(url))
     figures = [json.loads(line) for line in (tmp_path / "figures.jsonl").read_text().splitlines()]
     assert len(figures) >= 3
