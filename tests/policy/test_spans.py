@@ -38,6 +38,13 @@ def test_parts_are_spans_and_what_completions_see_of_their_prompts():
     assert parts_of(sequences) == [Part(0, begin, end, begin, end) for begin, end in [(0, 4), (4, 7), (7, 9)]]
 
 
+def test_a_completion_without_tokens_does_not_give_its_siblings_to_another_prompt():
+    rows = [Example("a", "s", [5, 6], [[10]]), Example("b", "s", [7], [[], [20, 21]])]
+    batch = shared_prefix(rows, pad_id=0, window_weight=1.0, row_length=9)
+    assert batch.branches.tolist() == [[0, 0, 1, 0, 2, 2]]
+    assert parts_of(batch)[-2:] == [Part(0, 2, 3, 0, 2), Part(0, 4, 6, 3, 4)]
+
+
 @pytest.mark.parametrize("row_length", [200, 1000])
 def test_parts_are_seen_as_the_dense_mask_says(row_length):
     batch = shared(row_length)

@@ -70,8 +70,9 @@ def parts_of(batch: Batch) -> list[Part]:
             spans.append(Part(row, begin, end, begin, end))
             if branch == 0:
                 prompt = (begin, end)
-            elif branch == 1:
+            elif prompt is not None:
                 prompts.append(Part(row, begin, end, *prompt))
+                prompt = None
             else:
                 prompts[-1] = prompts[-1]._replace(end=end)
     return spans + prompts
