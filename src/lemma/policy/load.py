@@ -13,6 +13,7 @@ from torch import nn
 from lemma.assets import resolve_base
 from lemma.policy.architecture import load_config
 from lemma.policy.args import LoraArgs, PolicyArgs
+from lemma.policy.fused_swiglu import fuse_swiglu
 from lemma.policy.multimodal import modules_beside_text
 from lemma.policy.quantization import bitsandbytes_config, is_int8_on_cpu, set_up_4bit_layers
 from lemma.types import InputError
@@ -80,6 +81,7 @@ def load_base(args: PolicyArgs, device: torch.device = _CPU) -> "PreTrainedModel
     if args.method == "full" and getattr(model.config, "quantization_config", None):
         raise InputError(f"model.policy.base: {args.base!r} is stored quantised; only method lora trains on it.")
     set_up_4bit_layers(model, args.quantization)
+    fuse_swiglu(model)
     return model
 
 
@@ -148,14 +150,18 @@ def wrap_lora(model: "PreTrainedModel", config: "LoraConfig", key: str) -> nn.Mo
     """
     from peft import get_peft_model
 
+    from lemma.policy.fused_lora import fuse  # imports PEFT
+
     if config.use_dora and is_int8_on_cpu(model):
         raise InputError(DORA_ON_INT8)
     with warnings.catch_warnings(), float32_by_default():
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")  # PEFT sets it right for Conv1D
         try:
-            return get_peft_model(model, config)
+            wrapped = get_peft_model(model, config)
         except ValueError as error:  # PEFT: target modules not found in the base model
             raise InputError(f"{key}: {error}") from error
+    fuse(wrapped)
+    return wrapped
 
 
 @contextlib.contextmanager

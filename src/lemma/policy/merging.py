@@ -71,8 +71,10 @@ def _lora_layers(model: nn.Module) -> "list[Linear]":
     from peft.tuners.lora import Linear
     from peft.tuners.tuners_utils import BaseTunerLayer
 
+    from lemma.policy.fused_lora import FusedLoraLinear  # imports PEFT
+
     layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
-    return layers if all(type(layer) is Linear for layer in layers) else []
+    return layers if all(type(layer) in (Linear, FusedLoraLinear) for layer in layers) else []
 
 
 def _autocasts(layers: "list[Linear]") -> bool:
