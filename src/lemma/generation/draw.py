@@ -95,9 +95,9 @@ def draw(
         top_p: Keep the smallest set of tokens with this probability.
     """
     logits = logits.float()
-    scores = logits / temperature
+    scores = logits / temperature if temperature != 1 else logits
     kept = TopPLogitsWarper(top_p)(None, scores) if top_p < 1 else scores
-    cumulative = kept.softmax(-1).double().cumsum(-1)  # (B, V)
+    cumulative = kept.softmax(-1).cumsum(-1, dtype=torch.float64)  # (B, V)
     drawn = torch.searchsorted(cumulative, uniforms[:, None] * cumulative[:, -1:], right=True)  # (B, 1)
     tokens = torch.where(uniforms[:, None] < 0, logits.argmax(-1, keepdim=True), drawn)
     logps = scores.gather(-1, tokens) - scores.logsumexp(-1, keepdim=True)

@@ -42,6 +42,8 @@ class Groups:
         """Rows of the largest group."""
         self.slots = self.number * self.size + torch.arange(len(self.number), device=counts.device)
         self.slots -= firsts[self.number]
+        self.is_full = len(self.number) == len(self.lengths) * self.size
+        """Whether all groups have as many rows, so that the table is the rows as they stand."""
         width = int(self.lengths.max())
         columns = torch.arange(width, device=counts.device)
         self.padding = (columns < width - self.lengths[:, None])[:, None, None]  # (G, 1, 1, P)
@@ -49,8 +51,10 @@ class Groups:
     def gather(self, rows: Tensor) -> Tensor:
         """Return (G, heads, size x copies, X) of (B, heads, copies, X), 0 where a group has fewer rows."""
         num_groups, (_, heads, copies, width) = len(self.lengths), rows.shape
-        table = rows.new_zeros(num_groups * self.size, heads, copies, width)
-        table[self.slots] = rows
+        table = rows
+        if not self.is_full:
+            table = rows.new_zeros(num_groups * self.size, heads, copies, width)
+            table[self.slots] = rows
         table = table.view(num_groups, self.size, heads, copies, width).transpose(1, 2)
         return table.reshape(num_groups, heads, self.size * copies, width)
 
@@ -58,7 +62,8 @@ class Groups:
         """Return (B, heads, copies, X) of (G, heads, size x copies, X)."""
         num_groups, heads, _, width = table.shape
         table = table.view(num_groups, heads, self.size, copies, width).transpose(1, 2)
-        return table.reshape(num_groups * self.size, heads, copies, width)[self.slots]
+        rows = table.reshape(num_groups * self.size, heads, copies, width)
+        return rows if self.is_full else rows[self.slots]
 
 
 @dataclass

@@ -32,7 +32,8 @@ def fuse_swiglu(model: nn.Module) -> None:
 
 
 def _forward(mlp: nn.Module, x: Tensor) -> Tensor:
-    return mlp.down_proj(SwiGLU.apply(mlp.gate_proj(x), mlp.up_proj(x)))
+    gate, up = mlp.gate_proj(x), mlp.up_proj(x)
+    return mlp.down_proj(SwiGLU.apply(gate, up) if torch.is_grad_enabled() else F.silu(gate).mul_(up))
 
 
 class SwiGLU(torch.autograd.Function):
