@@ -18,7 +18,7 @@ def options(**own) -> list[str]:
 def runs(bench) -> dict:
     """Return a run of each workload."""
     return {
-        "sft": bench("sft", *options()),
+        "sft": bench("sft", *options(profile=True)),
         "dpo": bench("dpo", *options()),
         "grpo": bench("grpo", *options(**GRPO)),
     }
@@ -52,6 +52,16 @@ def test_both_sides_do_the_same_work_and_the_file_says_so(runs, workload, units)
     assert "TRL, repeat 1 of 1" in stdout
     assert f" {units[0]}/s, " in stdout
     assert image.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_profile_says_which_operations_took_the_time(runs):
+    _, stdout, report, _ = runs["sft"]
+    shares = [row["share"] for row in report["profile"]]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(1)
+    assert {"aten::mm", "FusedLoraBackward"} <= {row["operation"] for row in report["profile"]}
+    assert report["profile"][0]["operation"] in stdout
+    assert "profile" not in runs["dpo"].report
 
 
 def test_the_speed_of_preference_optimisation_is_in_pairs(runs):

@@ -81,7 +81,7 @@ def check(args: GRPOBenchArgs, folder: Path, lemma: Run, reference: Run) -> dict
         "init_args": {"path": str(reference.folder / "rollouts.jsonl")},
     }
     write_text(config, yaml.safe_dump({"trainer": {"callbacks+": [replay]}}))
-    run_process(lemma_command(folder, run, "--config", str(config)), args)
+    run_process(lemma_command(folder, run, ["--config", str(config)]), args)
     replayed = read_run(run)
     check_counts(replayed.record, reference.record, same="examples")
     return check_update(args, folder, replayed, reference)  # on-policy both losses are 0; the adapters tell

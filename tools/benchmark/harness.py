@@ -30,12 +30,14 @@ class Prepared:
         reference: Maps a run's folder and an interpreter to that of the other side.
         facts: For the report.
         flops_per_token: Of the model, for a token of a sequence, all passes together; None where none runs.
+        profile: Maps a folder to the command that writes ``profile.json`` there; None where none is asked for.
     """
 
     lemma: Callable[[Path], list[str]]
     reference: Callable[[Path, str], list[str]]
     facts: dict[str, Any]
     flops_per_token: float | None = None
+    profile: Callable[[Path], list[str]] | None = None
 
     @classmethod
     def of_modules(cls, lemma: str, reference: str, job: Path, **others: Any) -> "Prepared":
@@ -120,6 +122,11 @@ def measure(workload: Workload, args: BenchArgs, report: dict[str, Any]) -> None
                 records[side].append(_with_rates(runs[-1].record, workload.units, args))
             if len(runs) == 2:
                 report["checks"].append(workload.check(args, folder, *runs))
+        if prepared.profile is not None:
+            run = folder / "profile"
+            run.mkdir()
+            run_process(prepared.profile(run), args)
+            report["profile"] = json.loads((run / "profile.json").read_text())
     figures = {"flops_per_token": prepared.flops_per_token, "matmul": report["matmul_flops"]}
     report["summary"] = summarise(records, **figures)
 

@@ -1,4 +1,4 @@
-"""Lemma's side of every workload that trains: a callback that notes the steps of ``lemma fit``."""
+"""Lemma's side of every workload that trains: callbacks for the steps of ``lemma fit``, and for where its time goes."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.profiler import ProfilerActivity, profile
 
 from benchmark.meter import Meter, Sequence
 from benchmark.process import write_record
 from lemma.encoding import Batch
+from lemma.files import write_json
 
 
 def examples(batch: Batch) -> Iterator[list[Sequence]]:
@@ -43,6 +45,35 @@ class Recorder(Callback):
         """Write the record."""
         packages = ("lemma", "lightning")
         write_record(Path(trainer.default_root_dir) / "record.json", self._meter.record(self.examples, packages))
+
+
+class Profile(Callback):
+    """Writes ``profile.json`` into the run directory: operations by their share of the time after the first step.
+
+    Times are of the operation itself, without what it calls: of the GPU's kernels on a GPU, of the CPU elsewhere.
+    """
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Begin after the first step; what is drawn for the steps that follow counts, too."""
+        if trainer.global_step == 1:
+            on_gpu = pl_module.device.type == "cuda"
+            self._kind = "device" if on_gpu else "cpu"
+            self._profiler = profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU])
+            self._profiler.start()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the shares, largest first."""
+        self._profiler.stop()
+        seconds = {
+            event.key: (getattr(event, f"self_{self._kind}_time_total") / 1e6, event.count)
+            for event in self._profiler.key_averages()
+        }
+        total = sum(own for own, _ in seconds.values())
+        rows = [
+            {"operation": name, "share": own / total, "seconds": own, "calls": calls}
+            for name, (own, calls) in sorted(seconds.items(), key=lambda each: -each[1][0])
+        ]
+        write_json(Path(trainer.default_root_dir) / "profile.json", rows)
 
 
 class RolloutRecorder(Recorder):

@@ -19,6 +19,8 @@ from benchmark.reference import REFERENCES
 from benchmark.report import format_figure, heading, table
 from lemma.files import keep_previous, write_json
 
+_PROFILED = 15
+
 
 def bench(name: str, workload: Workload, args: BenchArgs) -> None:
     """Run a workload, print its table, and write its JSON file and its PNG.
@@ -41,6 +43,8 @@ def bench(name: str, workload: Workload, args: BenchArgs) -> None:
         shown = ", ".join(f"{name.replace('_', ' ')} {value:,.4g}" for name, value in worst.items())
         print(f"The same work in every step: {shown}.")
         _note_versions(report)
+    if "profile" in report:
+        print(f"\n{_profile_table(report['profile'])}\n")
     print(f"Drawn: {image}")
 
 
@@ -124,6 +128,12 @@ def _note_versions(report: dict[str, Any]) -> None:
     for name in sorted(lemma.keys() & reference.keys()):
         if lemma[name] != reference[name]:
             print(f"Note: {name} is {lemma[name]} with Lemma and {reference[name]} with the reference.")
+
+
+def _profile_table(rows: list[dict[str, Any]]) -> str:
+    """Return the operations that take most of Lemma's time."""
+    shown = [(row["operation"], f"{row['share']:.1%}", f"{row['calls']:,}") for row in rows[:_PROFILED]]
+    return tabulate(shown, headers=["operation of Lemma's", "of its time", "calls"], stralign="right")
 
 
 def _sweep_table(report: dict[str, Any], names: dict[str, str]) -> str:

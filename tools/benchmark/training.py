@@ -5,8 +5,9 @@ Lemma decides the order and the token ids of the rows; the reference is given ex
 
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +32,7 @@ from lemma.files import write_jsonl, write_text
 from lemma.types import InputError
 
 _CLIP = 1.0
+_PROFILE = "--trainer.callbacks+=benchmark.lemma_side.Profile"
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class TrainingArgs(BaseArgs):
     """Of AdamW, constant, above 0."""
     layout: str | None = None
     """Lemma's --data.layout; null is its default."""
+    profile: bool = False
+    """Run Lemma once more, unmeasured, for the operations that take its time."""
 
     def __post_init__(self) -> None:
         """Refuse values outside their range.
@@ -57,6 +61,7 @@ class TrainingArgs(BaseArgs):
         """
         super().__post_init__()
         self.expect_at_least(batch_size=1)
+        expect(not self.profile or self.num_steps >= 2, "profile", "false, or 2 steps with the warm-up", self.profile)
         expect(self.learning_rate > 0, "learning_rate", "more than 0", self.learning_rate)
 
     @property
@@ -134,6 +139,7 @@ def prepare_training(
         reference=lambda run, python: [python, "-m", objective.reference, str(folder / "job.json"), str(run)],
         flops_per_token=objective.flops_per_weight * num_parameters,
         facts={"parameters_without_input_embedding": num_parameters},
+        profile=partial(lemma_command, folder, flags=[_PROFILE]) if args.profile else None,
     )
 
 
@@ -160,13 +166,13 @@ def prepare_problems(
     return prepare_training(args, folder, objective, corpus, problem_texts(problems))
 
 
-def lemma_command(folder: Path, run: Path, *flags: str) -> list[str]:
+def lemma_command(folder: Path, run: Path, flags: Sequence[str] = ()) -> list[str]:
     """Return the command of Lemma's side.
 
     Args:
         folder: Where ``prepare_training`` wrote.
         run: Folder of the run.
-        *flags: Of ``lemma fit``, besides.
+        flags: Of ``lemma fit``, besides.
     """
     fit = [sys.executable, "-m", "lemma", "fit", "--config", str(folder / "lemma.yaml")]
     return [*fit, "--trainer.default_root_dir", str(run), *flags]
