@@ -17,6 +17,7 @@ from lemma.plan.memory import Computation, activation_bytes, head_bytes, int8_by
 from lemma.plan.parts import computation
 from lemma.plan.steps import Steps
 from lemma.policy import LoraArgs, Policy, PolicyArgs, QuantizationArgs
+from lemma.policy.fused_swiglu import fuse_swiglu
 from lemma.policy.load import load_model, wrap_fresh
 from lemma.policy.meta import PolicySizes, meta_model, policy_sizes
 
@@ -201,6 +202,7 @@ def saved_bytes(args: PolicyArgs, config, *, mixed: bool) -> int:
     model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, args.dtype))
     if args.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    fuse_swiglu(model)
     wrapped = (wrap_fresh(model, args.lora) if args.method == "lora" else model).train()
     weights = {parameter.untyped_storage().data_ptr() for parameter in wrapped.parameters()}
     kept: dict[int, torch.Tensor] = {}

@@ -65,7 +65,8 @@ class Computation:
         positions: Tokens of a micro-batch, padding included, on one device.
         compute_size: Bytes an element of the base's activations.
         adapter_size: Bytes an element of what an adapter keeps of its input.
-        copies_inputs: Whether each adapter keeps a copy of its own: in another data type, or after dropout.
+        copies_inputs: Whether each adapter keeps a copy of its own: in another data type, or after dropout. A fused
+            layer keeps what came in.
         dropout: Whether adapters drop inputs, and keep a byte an element that says which.
         full: Whether all weights are trained.
         checkpointing: Whether a layer's activations are computed again in the backward pass.
@@ -88,9 +89,10 @@ def activation_bytes(sizes: PolicySizes, run: Computation) -> int:
 
     - normalisations: their input in float32, 4h each;
     - attention: queries, keys (repeated for each query head), values, its result and that again in order: 5cq;
-    - feed-forward: the gate before and after its activation and what it multiplies, 3cf; ungated, just the former, 2cf;
+    - feed-forward: the gate before and after its activation and what it multiplies, 3cf; a fused SwiGLU keeps the gate
+      once, 2cf; ungated, before and after the activation, 2cf;
     - adapters: each its input (a bytes an element; with dropout one more) and its r intermediate values. Where adapters
-      need no copy, the inputs are shared: h + q + h + f;
+      need no copy, the inputs are shared, and attention's result is counted already: h + h + f;
     - full fine-tuning: the inputs of the linear layers, h + q + h + f, and of each normalisation's weight, h.
 
     With checkpointing, a layer keeps its input, ch, and one layer at a time has all of the above again.
@@ -109,7 +111,7 @@ def activation_bytes(sizes: PolicySizes, run: Computation) -> int:
         copied = sum(width for width, _ in sizes.adapted) / sizes.layers
         layer += (run.adapter_size + run.dropout) * copied
     else:
-        layer += c * inputs
+        layer += c * (inputs - q)
     layer += run.adapter_size * sum(rank for _, rank in sizes.adapted) / sizes.layers
     kept = sizes.layers * c * h + layer if run.checkpointing else sizes.layers * layer
     return round(run.positions * kept)

@@ -82,11 +82,12 @@ def computation(sizes: PolicySizes, cluster: Cluster, policy: PolicyArgs, positi
     compute_size = 2 if mixed else stored
     adapter_size = 2 if mixed else 4
     dropout = policy.method == "lora" and policy.lora.dropout > 0
+    fused = mixed and policy.quantization.method == "none" and not policy.lora.use_dora  # policy.fused_lora
     return Computation(
         positions=positions,
         compute_size=compute_size,
         adapter_size=adapter_size,
-        copies_inputs=dropout or mixed or adapter_size != compute_size,
+        copies_inputs=dropout or (not fused and (mixed or adapter_size != compute_size)),
         dropout=dropout,
         full=policy.method == "full",
         checkpointing=policy.gradient_checkpointing,

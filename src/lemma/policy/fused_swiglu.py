@@ -21,14 +21,19 @@ def fuse_swiglu(model: nn.Module) -> None:
     Args:
         model: Of transformers, before anything is wrapped; its MLPs get another ``forward``.
     """
+    for module in model.modules():
+        if is_swiglu(module):
+            module.forward = types.MethodType(_forward, module)
+
+
+def is_swiglu(module: nn.Module) -> bool:
+    """Return whether a module is an MLP that ``fuse_swiglu`` fuses."""
     from transformers.models.llama.modeling_llama import LlamaMLP
     from transformers.models.mistral.modeling_mistral import MistralMLP
     from transformers.models.qwen2.modeling_qwen2 import Qwen2MLP
     from transformers.models.qwen3.modeling_qwen3 import Qwen3MLP
 
-    for module in model.modules():
-        if type(module) in (LlamaMLP, MistralMLP, Qwen2MLP, Qwen3MLP) and module.config.hidden_act in _SILU:
-            module.forward = types.MethodType(_forward, module)
+    return type(module) in (LlamaMLP, MistralMLP, Qwen2MLP, Qwen3MLP) and module.config.hidden_act in _SILU
 
 
 def _forward(mlp: nn.Module, x: Tensor) -> Tensor:

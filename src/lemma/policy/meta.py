@@ -9,6 +9,7 @@ from torch import nn
 
 from lemma.policy.architecture import cached_elements, load_config
 from lemma.policy.args import PolicyArgs
+from lemma.policy.fused_swiglu import is_swiglu
 from lemma.policy.load import wrap_fresh, wrap_lora
 from lemma.policy.merging import merged_bytes
 from lemma.policy.multimodal import modules_beside_text
@@ -32,7 +33,7 @@ class PolicySizes:
         hidden: Width of the hidden state.
         queries: Width of all query heads together, as of keys and values once they are repeated.
         mlp: Width inside the feed-forward network.
-        gated: Whether that is a gated one, of three matrices.
+        gated: Whether that is a gated one that keeps its gate before and after the activation: all but a fused SwiGLU.
         vocab: Tokens of the head.
         cached: Keys and values that a token leaves in the cache, of all layers together.
         merged: Bytes of the weights that are copied while the adapter is merged (``policy.merging``), 0 if it is not.
@@ -123,7 +124,8 @@ def policy_sizes(model: nn.Module, args: PolicyArgs) -> PolicySizes:
         hidden=config.hidden_size,
         queries=heads * (getattr(config, "head_dim", None) or config.hidden_size // heads),
         mlp=mlp,
-        gated=sum(rows == mlp for rows, _ in shapes) >= 2 * config.num_hidden_layers,
+        gated=sum(rows == mlp for rows, _ in shapes) >= 2 * config.num_hidden_layers
+        and not any(map(is_swiglu, decoder.modules())),
         vocab=config.vocab_size,
         cached=cached_elements(base.config),
         merged=0 if stored_in_bits else merged_bytes(model),
