@@ -46,11 +46,6 @@ _NARROW = {
 }
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with whole runs of training, the longest tests, so that no worker is left alone with them at the end."""
-    items.sort(key=lambda item: item.path.parent.name != "training")
-
-
 def _config(family: str, vocab_size: int) -> PreTrainedConfig:
     common = {**_NARROW, "vocab_size": vocab_size}
     if family == "llama":

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -161,7 +162,8 @@ def prepare_problems(
     def corpus(base: Path) -> dict[str, Any]:
         if num_tokens is None:
             return plain
-        return write_problems(folder / "problems.jsonl", lengthen(problems, chat_encoder(base), num_tokens))
+        long = lengthen(problems, chat_encoder(base), num_tokens)
+        return write_problems(folder / "problems.jsonl", islice(long, 2 * args.num_rows))  # some may be left out
 
     return prepare_training(args, folder, objective, corpus, problem_texts(problems))
 

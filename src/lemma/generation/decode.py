@@ -22,7 +22,6 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingW
 
 from lemma.generation.cache import joined
 from lemma.generation.draw import Drawing, Sample
-from lemma.generation.head import head_for_few_rows
 from lemma.generation.prefix import can_share, joined_to_prefix, sharing
 from lemma.generation.rows import Rows
 from lemma.policy.architecture import state_beyond_attention
@@ -81,7 +80,7 @@ def decode(
         drawing: How tokens are drawn.
     """
     shared = can_share(causal_lm)
-    with sharing(causal_lm) if shared else contextlib.nullcontext(), head_for_few_rows(causal_lm):
+    with sharing(causal_lm) if shared else contextlib.nullcontext():
         return _decode(causal_lm, prompts, seeds, drawing, shared=shared)
 
 
