@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from ranks import run_ranks
 from torch.utils._pytree import tree_flatten
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from lemma.assets import resolve_base
 from lemma.cli import main
+
+_PROBES = {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
 
 CONFIG = {
     "seed_everything": 7,
@@ -123,8 +126,18 @@ def lemma_process(config: str) -> Callable[..., subprocess.CompletedProcess]:
 
     def run(verb: str, *args: str) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "lemma", verb, "--config", config, *args]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+        return subprocess.run(command, env=os.environ | _PROBES, capture_output=True, text=True, timeout=240)
+
+    return run
+
+
+@pytest.fixture
+def lemma_ranks(config: str, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
+    """Run the same on two ranks that are started as torchrun does, and return it finished."""
+
+    def run(verb: str, *args: str) -> subprocess.CompletedProcess:
+        arguments = [verb, "--config", config, "--trainer.devices", "2", *args]
+        return run_ranks(arguments, 2, tmp_path / "printed", _PROBES)
 
     return run
 
@@ -156,7 +169,7 @@ def pairs_config(tmp_path: Path) -> str:
 @pytest.fixture
 def dpo(
     lemma: Callable[..., None],
-    lemma_process: Callable[..., subprocess.CompletedProcess],
+    lemma_ranks: Callable[..., subprocess.CompletedProcess],
     pairs_config: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -175,7 +188,7 @@ def dpo(
         if ranks == 1:
             lemma(verb, *arguments)
         else:
-            done = lemma_process(verb, *arguments, "--trainer.devices", str(ranks))
+            done = lemma_ranks(verb, *arguments)
             assert done.returncode == 0, done.stderr
         return folder
 
@@ -185,7 +198,7 @@ def dpo(
 @pytest.fixture
 def grpo(
     lemma: Callable[..., None],
-    lemma_process: Callable[..., subprocess.CompletedProcess],
+    lemma_ranks: Callable[..., subprocess.CompletedProcess],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Path]:
@@ -210,8 +223,7 @@ def grpo(
         if ranks == 1:
             lemma(verb, *arguments)
         else:
-            arguments += ["--trainer.devices", str(ranks), "--trainer.strategy", "ddp"]
-            done = lemma_process(verb, *arguments)
+            done = lemma_ranks(verb, *arguments, "--trainer.strategy", "ddp")
             assert done.returncode == status, done.stderr
         return folder
 

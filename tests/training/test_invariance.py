@@ -17,7 +17,7 @@ def _importable_probes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def gradients(lemma, lemma_process, tmp_path):
+def gradients(lemma, lemma_ranks, tmp_path):
     """Gradients of one epoch of full fine-tuning at a learning rate that changes no weight noticeably."""
 
     def run(batch_size: str, accumulate: str, ranks: str, *flags: str) -> list[torch.Tensor]:
@@ -25,12 +25,12 @@ def gradients(lemma, lemma_process, tmp_path):
         probe = [{"class_path": "probes.SaveGradients", "init_args": {"folder": str(folder)}}]
         arguments = [*flags, "--trainer.default_root_dir", str(folder), "--trainer.callbacks", json.dumps(probe)]
         arguments += ["--data.batch_size", batch_size, "--trainer.accumulate_grad_batches", accumulate]
-        arguments += ["--trainer.devices", ranks, "--model.policy.method", "full", "--trainer.max_epochs", "1"]
+        arguments += ["--model.policy.method", "full", "--trainer.max_epochs", "1"]
         arguments += ["--model.optimizer.lr", "1e-15", "--last_checkpoint.every_n_steps", "1000"]
         if ranks == "1":
             lemma("fit", *arguments)
         else:
-            done = lemma_process("fit", *arguments, "--trainer.strategy", "ddp")
+            done = lemma_ranks("fit", *arguments, "--trainer.strategy", "ddp")
             assert done.returncode == 0, done.stderr
         return [torch.load(folder / f"gradient-{step}.pt", weights_only=True) for step in range(4)]
 
@@ -53,7 +53,7 @@ def test_gradient_is_the_same_to_double_precision_however_the_window_is_cut(grad
     assert_equal_gradients(gradients, 1e-12, "--trainer.precision", "64-true")
 
 
-def test_two_ranks_train_and_measure_as_one_process(lemma, lemma_process, tmp_path):
+def test_two_ranks_train_and_measure_as_one_process(lemma, lemma_ranks, tmp_path):
     # 7 problems on 2 ranks in batches of 3: rank 0 has 3 + 1, rank 1 has 3 and an empty batch; 5 held-out examples
     benchmarks = '[{"name": "arithmetic", "split": "test", "max_rows": 7}]'
     held_out = '[{"name": "arithmetic", "split": "validation", "max_rows": 5}]'
@@ -62,8 +62,8 @@ def test_two_ranks_train_and_measure_as_one_process(lemma, lemma_process, tmp_pa
     common += ["--data.fit_problems", "null", "--trainer.max_epochs", "1", "--trainer.precision", "64-true"]
     one, two = tmp_path / "one", tmp_path / "two"
     lemma("fit", *common, "--data.batch_size", "4", "--trainer.default_root_dir", str(one))
-    ddp = ["--trainer.strategy", "ddp", "--trainer.devices", "2", "--data.batch_size", "2"]
-    done = lemma_process("fit", *common, *ddp, "--trainer.default_root_dir", str(two))
+    ddp = ["--trainer.strategy", "ddp", "--data.batch_size", "2"]
+    done = lemma_ranks("fit", *common, *ddp, "--trainer.default_root_dir", str(two))
     assert done.returncode == 0, done.stderr
 
     for name, tensor in load_file(one / "adapter" / "adapter_model.safetensors").items():

@@ -12,7 +12,6 @@ from torch.utils._pytree import tree_flatten
 
 # 31 examples an epoch; in double precision, so that rounding hides nothing
 EXACT = ("--model.policy.lora.dropout", "0", "--trainer.precision", "64-true", "--trainer.max_epochs", "1")
-TWO_RANKS = ("--trainer.strategy", "ddp", "--trainer.devices", "2")
 
 
 class SaveFigures(Callback):
@@ -37,7 +36,7 @@ def _importable_probes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def trajectory(lemma, lemma_process, tmp_path):
+def trajectory(lemma, lemma_ranks, tmp_path):
     """Run an epoch; return the gradient of each step, the final adapter, and the last logged figures."""
 
     def run(name: str, *flags: str, ranks: bool = False):
@@ -49,7 +48,7 @@ def trajectory(lemma, lemma_process, tmp_path):
         arguments = [*EXACT, *flags, "--trainer.default_root_dir", str(folder)]
         arguments += ["--trainer.callbacks", json.dumps(probes)]
         if ranks:
-            done = lemma_process("fit", *arguments, *TWO_RANKS)
+            done = lemma_ranks("fit", *arguments, "--trainer.strategy", "ddp")
             assert done.returncode == 0, done.stderr
         else:
             lemma("fit", *arguments)

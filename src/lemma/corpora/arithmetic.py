@@ -8,6 +8,7 @@ How a problem comes about:
 4. ``generate`` shuffles the skeletons of each asked level by seed and takes the levels in turn.
 """
 
+import bisect
 import functools
 import hashlib
 import itertools
@@ -140,9 +141,7 @@ def _by_split(level: int) -> dict[str, tuple[Skeleton, ...]]:
         for operands in itertools.product(*template.ranges):
             if _is_sound(_work(template.steps, operands, take_step)):
                 skeleton = Skeleton(level, index, operands)
-                bucket = _digest(skeleton) % 100
-                split = next(name for name, end in zip(SPLITS, _SPLIT_ENDS, strict=True) if bucket < end)
-                found[split].append(skeleton)
+                found[SPLITS[bisect.bisect_right(_SPLIT_ENDS, _digest(skeleton) % 100)]].append(skeleton)
     return {split: tuple(members) for split, members in found.items()}
 
 
@@ -158,11 +157,16 @@ def _work(steps: tuple[str, ...], operands: tuple[int, ...], take_step: TakeStep
     """Return (left, operator, right, result) of each step."""
     values = dict(zip("abcd", operands, strict=False))
     equations = []
-    for step, letter in zip(steps, "xyz", strict=False):
-        left, operator, right = step.partition(": ")[2].split()
+    for (left, operator, right), letter in zip(_operations(steps), "xyz", strict=False):
         written, values[letter] = take_step(values[left], operator, values[right])
         equations.append((values[left], written, values[right], values[letter]))
     return equations
+
+
+@functools.cache
+def _operations(steps: tuple[str, ...]) -> list[list[str]]:
+    """Return left, operator and right of each step."""
+    return [step.partition(": ")[2].split() for step in steps]
 
 
 def _digest(skeleton: Skeleton) -> int:
