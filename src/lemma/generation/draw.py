@@ -96,9 +96,12 @@ def draw(
     """
     logits = logits.float()
     scores = logits / temperature if temperature != 1 else logits
-    kept = TopPLogitsWarper(top_p)(None, scores) if top_p < 1 else scores
-    cumulative = kept.softmax(-1).cumsum(-1, dtype=torch.float64)  # (B, V)
-    drawn = torch.searchsorted(cumulative, uniforms[:, None] * cumulative[:, -1:], right=True)  # (B, 1)
-    tokens = torch.where(uniforms[:, None] < 0, logits.argmax(-1, keepdim=True), drawn)
-    logps = scores.gather(-1, tokens) - scores.logsumexp(-1, keepdim=True)
+    probabilities = scores.softmax(-1)
+    kept = probabilities if top_p >= 1 else TopPLogitsWarper(top_p)(None, scores).softmax(-1)
+    cumulative = kept.cumsum(-1, dtype=torch.float64)  # (B, V)
+    tokens = torch.searchsorted(cumulative, uniforms[:, None] * cumulative[:, -1:], right=True)  # (B, 1)
+    is_greedy = uniforms[:, None] < 0
+    if is_greedy.any():
+        tokens = torch.where(is_greedy, logits.argmax(-1, keepdim=True), tokens)
+    logps = probabilities.gather(-1, tokens).log()
     return tokens.squeeze(-1), logps.squeeze(-1)
