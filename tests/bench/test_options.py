@@ -65,13 +65,19 @@ def test_generated_pairs_are_a_right_solution_and_one_of_the_same_problem_with_a
         (["--sweep", "rows"], "--sweep: expected null or one of steps"),
         (["--sweep", "hidden"], "--sweep_values: expected the values of hidden"),
         (["--reference_python", "/no/python"], "--reference_python: expected null or an interpreter"),
+        (["--sweep", "reference_up_to"], "--sweep: expected null or one of steps"),
+        (["--sweep_values", "[2]"], "--sweep_values: expected null without --sweep, but got [2]"),
+        (["--reference_up_to", "3"], "--reference_up_to: expected null without --sweep, but got 3"),
+        (["--out", "report.txt"], "--out: expected a file that ends in .json, but got 'report.txt'"),
+        (["--out", f"{__file__}/report.json"], "--out: expected a place in a folder, which "),
         (["--rows", "nowhere.jsonl"], "nowhere.jsonl"),
     ],
 )
 def test_options_that_cannot_be_are_refused_in_one_line(bench, options, message):
-    error = bench("sft", *options).error
-    assert error.startswith("bench: error: ")
-    assert message in error
+    refused = bench("sft", *options)
+    assert refused.error.startswith("bench: error: ")
+    assert message in refused.error
+    assert refused.report == {}, "nothing was measured, so nothing is written"
 
 
 def test_a_side_runs_with_the_threads_that_are_asked_for_and_a_failure_shows_its_last_words():

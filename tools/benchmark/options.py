@@ -3,6 +3,7 @@
 import os
 import shutil
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
@@ -71,9 +72,17 @@ class BenchArgs:
         found = self.reference_python is None or shutil.which(self.reference_python) is not None
         expect(found, "reference_python", "null or an interpreter", self.reference_python)
         counted = [field.name for field in fields(self) if field.type in (int, int | None)]
+        counted.remove("reference_up_to")
         expect(self.sweep in (None, *counted), "sweep", f"null or one of {', '.join(counted)}", self.sweep)
         known = self.sweep is None or self.sweep in SWEEPS or bool(self.sweep_values)
-        expect(known, "sweep_values", f"the values of {self.sweep}", self.sweep_values)
+        expect(known, "sweep_values", f"the values of {self.sweep}, such as '[2, 4]'", self.sweep_values)
+        for name in ("sweep_values", "reference_up_to"):
+            expect(self.sweep or getattr(self, name) is None, name, "null without --sweep", getattr(self, name))
+        if self.out is not None:
+            out = Path(self.out)
+            expect(out.suffix == ".json" and not out.is_dir(), "out", "a file that ends in .json", self.out)
+            parent = next(parent for parent in out.absolute().parents if parent.exists())
+            expect(parent.is_dir(), "out", f"a place in a folder, which {parent} is not", self.out)
 
     def expect_at_least(self, **lows: int) -> None:
         """Refuse options below their lowest value.

@@ -36,6 +36,7 @@ def bench(name: str, workload: Workload, args: BenchArgs) -> None:
     with _written(name, args) as (report, image):
         measure(workload, args, report)
         names = _names(report, args)
+        keep_previous(image)
         draw_repeats(report, names, image)
     print(f"\n{table(report['summary'], names)}\n\n{_conditions(report, args)}")
     if report["checks"]:
@@ -68,6 +69,7 @@ def sweep(name: str, workload: Workload, args: BenchArgs) -> None:
             report["points"].append({"value": value})
             measure(workload, point, report["points"][-1])
         names = _names(report["points"][0], args)
+        keep_previous(image)
         draw_sweep(report, names, image)
     print(f"\n{_sweep_table(report, names)}\n\n{_conditions(report['points'][0], args)}")
     print(f"Drawn: {image}")
@@ -81,7 +83,7 @@ def _at(args: BenchArgs, value: int) -> BenchArgs:
 
 @contextlib.contextmanager
 def _written(name: str, args: BenchArgs) -> Iterator[tuple[dict[str, Any], Path]]:
-    """Yield a report that is written in the end, also one that says what went wrong, and the place of its image."""
+    """Yield a report and the place of its image; it is written if anything was measured, also with what went wrong."""
     out = Path(args.out or f"runs/bench/{name if args.sweep is None else f'{name}-{args.sweep}'}.json")
     image = out.with_suffix(".png")
     report: dict[str, Any] = {
@@ -92,16 +94,16 @@ def _written(name: str, args: BenchArgs) -> Iterator[tuple[dict[str, Any], Path]
         "machine": machine(),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    keep_previous(image)
     try:
         yield report, image
     except Exception as error:
         report["error"] = str(error)
         raise
     finally:
-        keep_previous(out)
-        write_json(out, report)
-        print(f"Written: {out}")
+        if any(part.get("records", {}).get("lemma") for part in (report, *report.get("points", ()))):
+            keep_previous(out)
+            write_json(out, report)
+            print(f"Written: {out}")
 
 
 def _names(report: dict[str, Any], args: BenchArgs) -> dict[str, str]:
