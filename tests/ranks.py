@@ -1,6 +1,6 @@
 """Runs ``lemma`` on several ranks as torchrun starts it, each forked from a process that has done the imports.
 
-Twice the seconds that they take would be most of a short run.
+These take most of a short run, and Lightning's own launcher has the ranks do them one after another.
 """
 
 import multiprocessing
@@ -67,7 +67,7 @@ def _run(argv: list[str], environment: dict[str, str], cwd: str, printed: str) -
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
-    sys.path[:0] = environment.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     sys.argv = argv
     multiprocessing.set_start_method(None, force=True)
     torch.set_num_threads(int(environment.get("OMP_NUM_THREADS", "1")))

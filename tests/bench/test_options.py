@@ -62,6 +62,7 @@ def test_generated_pairs_are_a_right_solution_and_one_of_the_same_problem_with_a
         (["--hidden", "100"], "--hidden: expected a multiple of 32, but got 100"),
         (["--batch_size", "0"], "--batch_size: expected at least 1, but got 0"),
         (["--length", "9000"], "--length: expected null or 1 to 8192, but got 9000"),
+        (["--layout", "flat"], "--layout: expected null or one of auto, padded"),
         (["--sweep", "rows"], "--sweep: expected null or one of steps"),
         (["--sweep", "hidden"], "--sweep_values: expected the values of hidden"),
         (["--reference_python", "/no/python"], "--reference_python: expected null or an interpreter"),

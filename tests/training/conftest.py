@@ -133,11 +133,11 @@ def lemma_process(config: str) -> Callable[..., subprocess.CompletedProcess]:
 
 @pytest.fixture
 def lemma_ranks(config: str, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
-    """Run the same on two ranks that are started as torchrun does, and return it finished."""
+    """Run the same on several ranks that are started as torchrun does, and return it finished."""
 
-    def run(verb: str, *args: str) -> subprocess.CompletedProcess:
-        arguments = [verb, "--config", config, "--trainer.devices", "2", *args]
-        return run_ranks(arguments, 2, tmp_path / "printed", _PROBES)
+    def run(verb: str, *args: str, ranks: int = 2) -> subprocess.CompletedProcess:
+        arguments = [verb, "--config", config, "--trainer.devices", str(ranks), *args]
+        return run_ranks(arguments, ranks, tmp_path / "printed", _PROBES)
 
     return run
 
@@ -188,7 +188,7 @@ def dpo(
         if ranks == 1:
             lemma(verb, *arguments)
         else:
-            done = lemma_ranks(verb, *arguments)
+            done = lemma_ranks(verb, *arguments, ranks=ranks)
             assert done.returncode == 0, done.stderr
         return folder
 
@@ -223,7 +223,7 @@ def grpo(
         if ranks == 1:
             lemma(verb, *arguments)
         else:
-            done = lemma_ranks(verb, *arguments, "--trainer.strategy", "ddp")
+            done = lemma_ranks(verb, *arguments, "--trainer.strategy", "ddp", ranks=ranks)
             assert done.returncode == status, done.stderr
         return folder
 

@@ -142,7 +142,8 @@ def check(args: GradeBenchArgs, folder: Path, lemma: Run, reference: Run) -> dic
         if agreement < args.agreement:
             raise InputError(
                 f"the sides did different work: {names} agree on {agreement:.2%} of {len(known)} completions, less "
-                f"than --agreement {args.agreement:.2%}."
+                f"than --agreement {args.agreement:.2%}. (Where --answer is a whole solution, --extract_gold true "
+                "takes the answer out of it.)"
             )
         shares[f"{names} disagree on"] = 1 - agreement
     return shares

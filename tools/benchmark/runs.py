@@ -98,6 +98,7 @@ def _written(name: str, args: BenchArgs) -> Iterator[tuple[dict[str, Any], Path]
         yield report, image
     except Exception as error:
         report["error"] = str(error)
+        print(flush=True)  # ends the line of the side that was running
         raise
     finally:
         if any(part.get("records", {}).get("lemma") for part in (report, *report.get("points", ()))):

@@ -28,7 +28,7 @@ from benchmark.problems import (
 from benchmark.work import check_adapters, check_steps
 from lemma.corpora import CorpusArgs
 from lemma.datamodule import MathDataModule
-from lemma.encoding import Example, TokenizerArgs
+from lemma.encoding import LAYOUTS, Example, TokenizerArgs
 from lemma.files import write_jsonl, write_text
 from lemma.types import InputError
 
@@ -63,6 +63,8 @@ class TrainingArgs(BaseArgs):
         super().__post_init__()
         self.expect_at_least(batch_size=1)
         expect(not self.profile or self.num_steps >= 2, "profile", "false, or 2 steps with the warm-up", self.profile)
+        layouts = ("auto", *LAYOUTS)
+        expect(self.layout in (None, *layouts), "layout", f"null or one of {', '.join(layouts)}", self.layout)
         expect(self.learning_rate > 0, "learning_rate", "more than 0", self.learning_rate)
 
     @property
